@@ -1,0 +1,8 @@
+// Package snowplow holds Snowplow's wire formats: the collector payload on the
+// bus, the tracker protocol's parameters, the enriched TSV and bad rows.
+//
+// It converts bytes to the values of package event and back, without I/O,
+// configuration or clock. Facts come from Snowplow's Apache-2.0 releases
+// (collector 2.10, Enrich 3.9). It refuses to guess: what does not follow the
+// format is an error that names the place.
+package snowplow
