@@ -1,0 +1,150 @@
+package archive
+
+import (
+	"math"
+	"strconv"
+	"unsafe"
+
+	"github.com/parquet-go/parquet-go"
+
+	"furrow/internal/event"
+)
+
+// text is a value that shares the string's memory; the library copies it before
+// the row is let go.
+func text(s string) parquet.Value {
+	return parquet.ByteArrayValue(unsafe.Slice(unsafe.StringData(s), len(s))) //nolint:gosec // read only, and only while s is alive
+}
+
+// rawRow is one record.
+type rawRow struct {
+	id     event.RecordID
+	ms     int64
+	key    []byte
+	record []byte
+}
+
+func fillRaw(dst []parquet.Value, rows []rawRow, column int) []parquet.Value {
+	for i := range rows {
+		r := &rows[i]
+		var v parquet.Value
+		switch column {
+		case 0:
+			v = text(r.id.String())
+		case 1:
+			v = parquet.Int64Value(micros(r.ms))
+		case 2:
+			if len(r.key) > 0 {
+				v = parquet.ByteArrayValue(r.key).Level(0, 1, column)
+			}
+		default:
+			v = parquet.ByteArrayValue(r.record)
+		}
+		dst = append(dst, v)
+	}
+	return dst
+}
+
+func fillBad(dst []parquet.Value, rows []event.BadRow, column int) []parquet.Value {
+	for i := range rows {
+		r := &rows[i]
+		var v parquet.Value
+		switch column {
+		case 0:
+			v = text(r.ID)
+		case 1:
+			v = parquet.Int64Value(micros(r.Time.UnixMilli()))
+		case 2:
+			v = text(r.Schema)
+		case 3:
+			v = parquet.ByteArrayValue(r.Failure)
+		case 4:
+			v = parquet.ByteArrayValue(r.Payload)
+		default:
+			v = parquet.Int32Value(int32(max(math.MinInt32, min(math.MaxInt32, r.Index)))) //nolint:gosec // bounded on this line
+		}
+		dst = append(dst, v)
+	}
+	return dst
+}
+
+// eventRow is one event; ms is its hour's time, used when it has none itself.
+type eventRow struct {
+	event *event.Event
+	ms    int64
+}
+
+// eventFiller writes event columns and counts the numbers that do not fit.
+type eventFiller struct{ nulled int64 }
+
+func (e *eventFiller) fill(dst []parquet.Value, rows []eventRow, column int) []parquet.Value {
+	f := eventFields[column]
+	if required[f] {
+		return fillRequired(dst, rows, f)
+	}
+	switch f.Kind() {
+	case event.Text, event.JSON:
+		for i := range rows {
+			var v parquet.Value
+			if c := rows[i].event.Cell(f); c.Set {
+				v = text(c.Text).Level(0, 1, column)
+			}
+			dst = append(dst, v)
+		}
+	case event.Time:
+		for i := range rows {
+			var v parquet.Value
+			if c := rows[i].event.Cell(f); c.Set {
+				v = parquet.Int64Value(micros(c.Num)).Level(0, 1, column)
+			}
+			dst = append(dst, v)
+		}
+	default:
+		for i := range rows {
+			var v parquet.Value
+			if c := rows[i].event.Cell(f); c.Set {
+				v = e.number(c, f.Kind(), column)
+			}
+			dst = append(dst, v)
+		}
+	}
+	return dst
+}
+
+func fillRequired(dst []parquet.Value, rows []eventRow, f event.Field) []parquet.Value {
+	for i := range rows {
+		switch c := rows[i].event.Cell(f); {
+		case f != event.CollectorTstamp:
+			dst = append(dst, text(c.Text))
+		case c.Set:
+			dst = append(dst, parquet.Int64Value(micros(c.Num)))
+		default:
+			dst = append(dst, parquet.Int64Value(micros(rows[i].ms)))
+		}
+	}
+	return dst
+}
+
+func (e *eventFiller) number(c *event.Cell, kind event.Kind, column int) parquet.Value {
+	var v parquet.Value
+	switch kind {
+	case event.Bool:
+		v = parquet.BooleanValue(c.Num != 0)
+	case event.Int:
+		if c.Num != int64(int32(c.Num)) { //nolint:gosec // the comparison is the check
+			e.nulled++
+			return parquet.Value{}
+		}
+		v = parquet.Int32Value(int32(c.Num)) //nolint:gosec // checked above
+	case event.Float:
+		v = parquet.DoubleValue(float64(math.Float32frombits(uint32(c.Num)))) //nolint:gosec // holds 32 bits by contract
+	default:
+		n, err := strconv.ParseFloat(c.Text, 64)
+		if err != nil || math.IsInf(n, 0) || math.IsNaN(n) {
+			e.nulled++
+			return parquet.Value{}
+		}
+		v = parquet.DoubleValue(n)
+	}
+	return v.Level(0, 1, column)
+}

@@ -1,0 +1,158 @@
+package archive
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress/zstd"
+)
+
+const (
+	batchRows          = 128       // rows gathered before they go to the columns, one column at a time
+	batchBytes         = 1 << 20   // the same in bytes, for large rows
+	pageBytes          = 256 << 10 // uncompressed size of a page
+	dictionaryMaxBytes = 1 << 20   // a column with a larger dictionary goes on without one
+	maxGroupRows       = 1 << 17   // rows of one row group
+	minGroupBytes      = 1 << 20   // smallest share of the memory limit for one file
+)
+
+// Keys of the footer's metadata.
+const (
+	metaDataset = "furrow.dataset"
+	metaFormat  = "furrow.format"
+	metaRange   = "furrow.range"
+)
+
+// codec is shared: it pools its encoders and is safe for concurrent use.
+var codec = &zstd.Codec{Level: zstd.SpeedFastest}
+
+// budget shares the memory limit out among the open files of all ranges.
+type budget struct {
+	limit int64
+	open  atomic.Int64
+}
+
+func (b *budget) share() int64 {
+	return max(minGroupBytes, b.limit/max(1, b.open.Load()))
+}
+
+// filler turns gathered rows into the values of column i.
+type filler[T any] func(dst []parquet.Value, rows []T, column int) []parquet.Value
+
+// writer writes one file. Rows are gathered and then handed to the library
+// column by column, which spares the per-row work of its row interface.
+type writer[T any] struct {
+	file    *os.File
+	parquet *parquet.Writer
+	columns []*parquet.ColumnWriter
+	fill    filler[T]
+	budget  *budget
+	pending []T
+	bytes   int // of pending
+	values  []parquet.Value
+	rows    int64 // all rows of the file
+	group   int64 // rows of the row group
+	written int64 // bytes before the row group
+	used    int64 // for finding the least recently used
+}
+
+// newWriter creates the local file and its Parquet writer.
+func newWriter[T any](local, rangeName string, d dataset, fill filler[T], shared *budget) (*writer[T], error) {
+	f, err := os.OpenFile(local, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	s := &schemas[d]
+	options := []parquet.WriterOption{
+		s.parquet,
+		parquet.Compression(codec),
+		parquet.PageBufferSize(pageBytes),
+		// Bounds go to the page index only; page headers would hold whole values.
+		parquet.DataPageStatistics(false),
+		parquet.DictionaryMaxBytes(dictionaryMaxBytes),
+		parquet.CreatedBy("furrow", strconv.Itoa(formatVersion), ""),
+		parquet.KeyValueMetadata(metaDataset, d.String()),
+		parquet.KeyValueMetadata(metaFormat, strconv.Itoa(formatVersion)),
+		parquet.KeyValueMetadata(metaRange, rangeName),
+	}
+	for _, c := range s.columns {
+		if c.unbound {
+			options = append(options, parquet.SkipPageBounds(c.name))
+		}
+	}
+	w := &writer[T]{
+		file: f, parquet: parquet.NewWriter(f, options...), fill: fill, budget: shared,
+		pending: make([]T, 0, batchRows), values: make([]parquet.Value, 0, batchRows),
+	}
+	w.columns = w.parquet.ColumnWriters()
+	shared.open.Add(1)
+	return w, nil
+}
+
+// add gathers a row of about size bytes. The row is kept until the next flush.
+func (w *writer[T]) add(row T, size int) error {
+	w.pending = append(w.pending, row)
+	w.bytes += size
+	w.rows++
+	if len(w.pending) < batchRows && w.bytes < batchBytes {
+		return nil
+	}
+	return w.flush()
+}
+
+// flush hands the gathered rows to the columns and ends the row group when it is
+// large enough.
+func (w *writer[T]) flush() error {
+	if len(w.pending) == 0 {
+		return nil
+	}
+	for i, c := range w.columns {
+		w.values = w.fill(w.values[:0], w.pending, i)
+		if _, err := c.WriteRowValues(w.values); err != nil {
+			return fmt.Errorf("archive: %s: column %d: %w", w.file.Name(), i, err)
+		}
+	}
+	w.group += int64(len(w.pending))
+	clear(w.pending)
+	w.pending, w.bytes = w.pending[:0], 0
+	if w.parquet.Size()-w.written < w.budget.share() && w.group < maxGroupRows {
+		return nil
+	}
+	if err := w.parquet.Flush(); err != nil {
+		return fmt.Errorf("archive: %s: %w", w.file.Name(), err)
+	}
+	w.group, w.written = 0, w.parquet.Size()
+	return nil
+}
+
+// finish completes the file and makes it durable. It returns its size.
+func (w *writer[T]) finish() (int64, error) {
+	defer w.discard()
+	if err := w.flush(); err != nil {
+		return 0, err
+	}
+	if err := w.parquet.Close(); err != nil {
+		return 0, fmt.Errorf("archive: %s: %w", w.file.Name(), err)
+	}
+	if err := w.file.Sync(); err != nil {
+		return 0, fmt.Errorf("archive: %s: %w", w.file.Name(), err)
+	}
+	info, err := w.file.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("archive: %s: %w", w.file.Name(), err)
+	}
+	return info.Size(), nil
+}
+
+// discard lets go of the file and its buffers.
+func (w *writer[T]) discard() {
+	if w.file == nil {
+		return
+	}
+	w.file.Close()
+	w.file, w.parquet, w.columns = nil, nil, nil
+	w.budget.open.Add(-1)
+}
