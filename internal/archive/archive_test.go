@@ -18,15 +18,15 @@ import (
 
 var day = time.Date(2026, 11, 22, 9, 30, 0, 0, time.UTC)
 
-func openAt(t testing.TB, dir string, change ...func(*Config)) *Archive {
-	t.Helper()
+func openAt(tb testing.TB, dir string, change ...func(*Config)) *Archive {
+	tb.Helper()
 	cfg := Default()
 	for _, c := range change {
 		c(&cfg)
 	}
 	a, err := Open(dir, cfg, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a
 }
@@ -54,52 +54,52 @@ func pageView(id string, at time.Time) *event.Event {
 	return e
 }
 
-func begin(t testing.TB, a *Archive, partition string, first int) *Range {
-	t.Helper()
-	r, err := a.Begin(t.Context(), "raw", partition, position(first))
+func begin(tb testing.TB, a *Archive, partition string, first int) *Range {
+	tb.Helper()
+	r, err := a.Begin(tb.Context(), "raw", partition, position(first))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
 
 // write archives entries as one range that starts at a position.
-func write(t testing.TB, a *Archive, partition string, first int, entries ...Entry) {
-	t.Helper()
-	r := begin(t, a, partition, first)
+func write(tb testing.TB, a *Archive, partition string, first int, entries ...Entry) {
+	tb.Helper()
+	r := begin(tb, a, partition, first)
 	for _, e := range entries {
 		if err := r.Add(e); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
-	if err := r.Commit(t.Context(), position(first+len(entries)-1)); err != nil {
-		t.Fatal(err)
+	if err := r.Commit(tb.Context(), position(first+len(entries)-1)); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-func eventIDs(t testing.TB, a *Archive, from, to time.Time) []string {
-	t.Helper()
+func eventIDs(tb testing.TB, a *Archive, from, to time.Time) []string {
+	tb.Helper()
 	var ids []string
 	err := a.ReadEvents(context.Background(), from, to, func(id string, _ time.Time) error {
 		ids = append(ids, id)
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	slices.Sort(ids)
 	return ids
 }
 
-func rawRows(t testing.TB, a *Archive, from, to time.Time) []RawRow {
-	t.Helper()
+func rawRows(tb testing.TB, a *Archive, from, to time.Time) []RawRow {
+	tb.Helper()
 	var rows []RawRow
 	err := a.ReadRaw(context.Background(), from, to, func(r RawRow) error {
 		rows = append(rows, r)
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return rows
 }

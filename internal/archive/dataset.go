@@ -105,6 +105,7 @@ type orderedGroup struct {
 	fields []parquet.Field
 }
 
+// Fields returns the columns in their order.
 func (g orderedGroup) Fields() []parquet.Field { return g.fields }
 
 var schemas = [numDatasets]schema{

@@ -61,7 +61,7 @@ func fillBad(dst []parquet.Value, rows []event.BadRow, column int) []parquet.Val
 		case 4:
 			v = parquet.ByteArrayValue(r.Payload)
 		default:
-			v = parquet.Int32Value(int32(max(math.MinInt32, min(math.MaxInt32, r.Index)))) //nolint:gosec // bounded on this line
+			v = parquet.Int32Value(int32(max(math.MinInt32, min(math.MaxInt32, r.Index))))
 		}
 		dst = append(dst, v)
 	}

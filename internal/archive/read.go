@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
@@ -79,40 +80,20 @@ func (a *Archive) ReadBad(ctx context.Context, from, to time.Time, fn func(event
 // read goes through the files of a dataset. row returns a row's time and the call
 // that hands it on.
 func read[T any](ctx context.Context, a *Archive, d dataset, from, to time.Time, row func(*T) (time.Time, func() error)) error {
-	a.mu.Lock()
-	hours := a.hours.sorted()
-	a.mu.Unlock()
-	for _, h := range hours {
-		if !from.IsZero() && h < hourOf(from) || !to.IsZero() && h > hourOf(to) {
-			continue
-		}
-		var names []string
-		err := a.place.list(ctx, h.folder(d), func(name string, _ int64) error {
-			if dataFile(name) {
-				names = append(names, name)
-			}
+	inBounds := func(r *T) error {
+		t, emit := row(r)
+		if !from.IsZero() && t.Before(from) || !to.IsZero() && !t.Before(to) {
 			return nil
-		})
+		}
+		return emit()
+	}
+	for _, h := range a.between(from, to) {
+		names, err := a.dataFiles(ctx, h.folder(d))
 		if err != nil {
-			return fmt.Errorf("archive: list %s: %w", h.folder(d), err)
+			return err
 		}
 		for _, name := range names {
-			obj, err := a.place.open(ctx, name)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // deleted by retention meanwhile
-			}
-			if err != nil {
-				return fmt.Errorf("archive: %w", err)
-			}
-			err = readRowsOf(ctx, obj, name, func(r *T) error {
-				t, emit := row(r)
-				if !from.IsZero() && t.Before(from) || !to.IsZero() && !t.Before(to) {
-					return nil
-				}
-				return emit()
-			})
-			obj.Close()
-			if err != nil {
+			if err := readFile(ctx, a, name, inBounds); err != nil {
 				return err
 			}
 		}
@@ -120,8 +101,43 @@ func read[T any](ctx context.Context, a *Archive, d dataset, from, to time.Time,
 	return nil
 }
 
-// readRowsOf calls fn for every row of a file.
-func readRowsOf[T any](ctx context.Context, obj object, name string, fn func(*T) error) error {
+// between returns the hours at rest that a span of time touches.
+func (a *Archive) between(from, to time.Time) []hour {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.DeleteFunc(a.hours.sorted(), func(h hour) bool {
+		return !from.IsZero() && h < hourOf(from) || !to.IsZero() && h > hourOf(to)
+	})
+}
+
+func (a *Archive) dataFiles(ctx context.Context, folder string) ([]string, error) {
+	var names []string
+	err := a.place.list(ctx, folder, func(name string, _ int64) error {
+		if dataFile(name) {
+			names = append(names, name)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("archive: list %s: %w", folder, err)
+	}
+	return names, nil
+}
+
+// readFile calls fn for every row of a file.
+func readFile[T any](ctx context.Context, a *Archive, name string, fn func(*T) error) error {
+	obj, err := a.place.open(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // deleted by retention meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	defer obj.Close()
+	return readObject(ctx, obj, name, fn)
+}
+
+func readObject[T any](ctx context.Context, obj object, name string, fn func(*T) error) error {
 	var reader *parquet.GenericReader[T]
 	err := guard(func() error {
 		file, err := parquet.OpenFile(obj, obj.size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
@@ -137,7 +153,7 @@ func readRowsOf[T any](ctx context.Context, obj object, name string, fn func(*T)
 	if err != nil {
 		return fmt.Errorf("archive: read %s: %w", name, err)
 	}
-	defer reader.Close()
+	defer func() { _ = reader.Close() }() // it only reads
 	for {
 		rows, n := make([]T, readRows), 0
 		err := guard(func() (err error) {

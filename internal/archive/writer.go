@@ -15,6 +15,7 @@ const (
 	batchBytes         = 1 << 20   // the same in bytes, for large rows
 	pageBytes          = 256 << 10 // uncompressed size of a page
 	dictionaryMaxBytes = 1 << 20   // a column with a larger dictionary goes on without one
+	pageRows           = 1 << 14   // rows of a page: the size of a dictionary is looked at between pages only
 	maxGroupRows       = 1 << 17   // rows of one row group
 	minGroupBytes      = 1 << 20   // smallest share of the memory limit for one file
 )
@@ -46,7 +47,7 @@ type filler[T any] func(dst []parquet.Value, rows []T, column int) []parquet.Val
 // column by column, which spares the per-row work of its row interface.
 type writer[T any] struct {
 	file    *os.File
-	parquet *parquet.Writer
+	parquet *parquet.GenericWriter[any]
 	columns []*parquet.ColumnWriter
 	fill    filler[T]
 	budget  *budget
@@ -54,14 +55,15 @@ type writer[T any] struct {
 	bytes   int // of pending
 	values  []parquet.Value
 	rows    int64 // all rows of the file
-	group   int64 // rows of the row group
+	group   int   // rows of the row group
+	page    int   // rows since the last pages
 	written int64 // bytes before the row group
 	used    int64 // for finding the least recently used
 }
 
 // newWriter creates the local file and its Parquet writer.
 func newWriter[T any](local, rangeName string, d dataset, fill filler[T], shared *budget) (*writer[T], error) {
-	f, err := os.OpenFile(local, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(local, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // other tools read the archive
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
@@ -84,7 +86,7 @@ func newWriter[T any](local, rangeName string, d dataset, fill filler[T], shared
 		}
 	}
 	w := &writer[T]{
-		file: f, parquet: parquet.NewWriter(f, options...), fill: fill, budget: shared,
+		file: f, parquet: parquet.NewGenericWriter[any](f, options...), fill: fill, budget: shared,
 		pending: make([]T, 0, batchRows), values: make([]parquet.Value, 0, batchRows),
 	}
 	w.columns = w.parquet.ColumnWriters()
@@ -115,16 +117,34 @@ func (w *writer[T]) flush() error {
 			return fmt.Errorf("archive: %s: column %d: %w", w.file.Name(), i, err)
 		}
 	}
-	w.group += int64(len(w.pending))
+	w.group += len(w.pending)
+	w.page += len(w.pending)
 	clear(w.pending)
 	w.pending, w.bytes = w.pending[:0], 0
-	if w.parquet.Size()-w.written < w.budget.share() && w.group < maxGroupRows {
-		return nil
+	if w.parquet.Size()-w.written >= w.budget.share() || w.group >= maxGroupRows {
+		return w.endGroup()
 	}
+	if w.page >= pageRows {
+		return w.endPages()
+	}
+	return nil
+}
+
+func (w *writer[T]) endPages() error {
+	w.page = 0
+	for i, c := range w.columns {
+		if err := c.Flush(); err != nil {
+			return fmt.Errorf("archive: %s: column %d: %w", w.file.Name(), i, err)
+		}
+	}
+	return nil
+}
+
+func (w *writer[T]) endGroup() error {
 	if err := w.parquet.Flush(); err != nil {
 		return fmt.Errorf("archive: %s: %w", w.file.Name(), err)
 	}
-	w.group, w.written = 0, w.parquet.Size()
+	w.group, w.page, w.written = 0, 0, w.parquet.Size()
 	return nil
 }
 
