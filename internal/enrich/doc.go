@@ -1,0 +1,17 @@
+// Package enrich turns collector payloads into events and bad rows.
+//
+// Parse is pure: the same record, clock and options give the same result, without
+// network or files. It checks the payload, routes it to an adapter (GET, tp2
+// batches, redirects, Iglu webhooks), maps the tracker protocol's parameters to
+// fields, checks the envelopes of self-describing JSON, splits page and referrer
+// addresses, derives identity and time, and checks lengths.
+//
+// Contract: every record gives at least one event or one bad row, for any bytes;
+// there is no error and no panic. A request whose envelope is wrong gives one bad
+// row and no events; an event that is wrong gives one bad row and leaves its
+// neighbours alone. A query string that breaks the rules is read as far as it
+// goes.
+//
+// It refuses to draw identifiers or read clocks, to truncate values, and to change
+// what a tracker sent beyond the rewriting that Snowplow's Enrich 3.9 does.
+package enrich

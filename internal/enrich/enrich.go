@@ -1,0 +1,162 @@
+package enrich
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"furrow/internal/event"
+	"furrow/internal/snowplow"
+)
+
+// Options is what the program that enriches knows about itself.
+type Options struct {
+	Artifact string // name in v_etl and bad rows, for example furrow
+	Version  string // like 1.2.3, as bad rows want it
+}
+
+// Enricher turns records into events and bad rows. It is safe for concurrent use.
+type Enricher struct {
+	etl  string // v_etl
+	pool sync.Pool
+}
+
+// New returns an enricher. It fails when the options are incomplete.
+func New(opts Options) (*Enricher, error) {
+	if opts.Artifact == "" || opts.Version == "" {
+		return nil, errors.New("enrich: artifact and version must be set, they are part of every event")
+	}
+	r := &Enricher{etl: snowplow.SafeText(opts.Artifact + "-" + opts.Version)}
+	r.pool.New = func() any { return new(parser) }
+	return r, nil
+}
+
+// Result is what became of one record. The texts of its events share the memory of
+// one copy of the record: clone what must outlive its neighbours.
+type Result struct {
+	Payload  *event.Payload // nil when the record could not be decoded
+	RecordID event.RecordID
+	Events   []*event.Event // in the order of the request
+	Bad      []event.BadRow // in the order of the request
+}
+
+// Do enriches a record. An error only ever means that ctx ended; then the record
+// was not judged and the result is empty.
+func (r *Enricher) Do(ctx context.Context, record []byte, now time.Time) (Result, error) {
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
+	return r.Parse(record, now), nil
+}
+
+// Parse decodes a record and gives at least one event or bad row. now becomes
+// etl_tstamp and the time of failures and enters no identifier. The record is not
+// kept.
+func (r *Enricher) Parse(record []byte, now time.Time) Result {
+	p := r.pool.Get().(*parser)
+	defer r.pool.Put(p)
+	p.reset(r.etl, record, now)
+	p.parse()
+	result := p.result
+	p.release()
+	return result
+}
+
+// parser holds the work on one record; its buffers serve record after record.
+type parser struct {
+	etl     string
+	now     time.Time
+	record  []byte
+	kept    []byte // a copy of the record for bad rows, made when first needed
+	result  Result
+	payload event.Payload
+
+	vendor, version string
+	userID          string // network user id of the payload, canonical
+
+	query  []snowplow.Param // of the query string; merged over each event of a batch
+	shared values           // the known ones of query
+	hash   uint64           // of query
+	own    []snowplow.Param // of one event
+	values values
+
+	compactor snowplow.Compactor
+	scratch   []byte
+	decoded   []byte
+	sp        []snowplow.Param
+	block     []event.Event // allocated ahead, next first
+	failures  []snowplow.Message
+}
+
+// maxKeptScratch bounds the buffers that stay allocated between records.
+const maxKeptScratch = 1 << 20
+
+func (p *parser) reset(etl string, record []byte, now time.Time) {
+	p.etl, p.now, p.record = etl, now, record
+	p.result = Result{RecordID: event.NewRecordID(record)}
+}
+
+// release lets go of everything that belongs to the record.
+func (p *parser) release() {
+	clear(p.query)
+	clear(p.own)
+	clear(p.sp)
+	clear(p.failures)
+	q, o, s, f := p.query[:0], p.own[:0], p.sp[:0], p.failures[:0]
+	c, d, compactor := p.scratch[:0], p.decoded[:0], p.compactor
+	if cap(c) > maxKeptScratch || cap(d) > maxKeptScratch {
+		c, d, compactor = nil, nil, snowplow.Compactor{}
+	}
+	*p = parser{query: q, own: o, sp: s, failures: f, scratch: c, decoded: d, compactor: compactor}
+}
+
+func (p *parser) parse() {
+	payload, err := snowplow.DecodePayload(p.record)
+	if err != nil {
+		p.rejectPayload(snowplow.ErrorMessage(err.Error()))
+		return
+	}
+	p.payload = payload
+	kept := payload
+	p.result.Payload = &kept
+	if message := p.load(); message != nil {
+		p.rejectPayload(message)
+		return
+	}
+	p.adapt()
+}
+
+// rejectPayload gives up the whole record.
+func (p *parser) rejectPayload(message snowplow.Message) {
+	p.bad(event.WholeRecord, snowplow.PayloadFormatViolation, snowplow.LoaderFailure(p.now, message))
+}
+
+// rejectRequest gives up a request that its adapter cannot understand.
+func (p *parser) rejectRequest(messages ...snowplow.Message) {
+	schema := snowplow.AdapterFailures
+	if p.version == "tp2" && (p.vendor == snowplowVendor || p.vendor == "r") {
+		schema = snowplow.TrackerProtocolViolations
+	}
+	p.bad(event.WholeRecord, schema, snowplow.AdapterFailure(p.now, p.vendor, p.version, messages...))
+}
+
+func (p *parser) bad(index int, schema string, failure []byte) {
+	if p.kept == nil {
+		p.kept = bytes.Clone(p.record)
+	}
+	at := p.now.UTC()
+	if p.result.Payload != nil {
+		at = p.payload.Time()
+	}
+	p.result.Bad = append(p.result.Bad, event.BadRow{
+		ID:      event.BadRowID(p.result.RecordID, index),
+		Record:  p.result.RecordID,
+		Index:   index,
+		Time:    at,
+		Schema:  schema,
+		Failure: failure,
+		Payload: p.kept,
+	})
+}
