@@ -180,3 +180,27 @@ func (c *counter) Write(p []byte) (int, error) {
 }
 
 var _ io.Writer = (*counter)(nil)
+
+// BenchmarkSmallFile is a file of ten events: what an hour costs that gets few.
+func BenchmarkSmallFile(b *testing.B) {
+	events := benchEvents()[:10]
+	dir := b.TempDir()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		var fill eventFiller
+		local := filepath.Join(dir, fmt.Sprint(i))
+		w, err := newWriter(local, "bench", eventSet, fill.fill, &budget{limit: 96 << 20})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, e := range events {
+			if err := w.add(eventRow{event: e}, 1500); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if _, err = w.finish(); err != nil {
+			b.Fatal(err)
+		}
+		os.Remove(local)
+	}
+}
