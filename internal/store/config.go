@@ -1,0 +1,46 @@
+package store
+
+import "time"
+
+// Config says how the database is kept.
+type Config struct {
+	Retention   time.Duration `yaml:"retention"`   // rows older than this by collector time are deleted; 0 keeps them
+	MaxBytes    int64         `yaml:"maxBytes"`    // the oldest rows are deleted above this size of the database; 0 is no limit
+	CacheBytes  int64         `yaml:"cacheBytes"`  // page cache of the writing connection
+	ReadTimeout time.Duration `yaml:"readTimeout"` // deadline of one read
+	Readers     int           `yaml:"readers"`     // connections that read
+}
+
+// Default returns the configuration of a single machine that keeps everything.
+func Default() Config {
+	return Config{
+		CacheBytes:  64 << 20,
+		ReadTimeout: 5 * time.Second,
+		Readers:     4,
+	}
+}
+
+const (
+	minRetention = time.Hour
+	minMaxBytes  = 16 << 20
+	minCache     = 1 << 20
+)
+
+// Validate calls bad for every value that cannot be used.
+func (c Config) Validate(bad func(key, rule string)) {
+	if c.Retention != 0 && c.Retention < minRetention {
+		bad("retention", "must be 0 (keep everything) or at least 1h")
+	}
+	if c.MaxBytes != 0 && c.MaxBytes < minMaxBytes {
+		bad("maxBytes", "must be 0 (no limit) or at least 16777216 (16 MiB)")
+	}
+	if c.CacheBytes < minCache {
+		bad("cacheBytes", "must be at least 1048576 (1 MiB)")
+	}
+	if c.ReadTimeout <= 0 {
+		bad("readTimeout", "must be longer than 0")
+	}
+	if c.Readers < 1 || c.Readers > 64 {
+		bad("readers", "must be between 1 and 64")
+	}
+}

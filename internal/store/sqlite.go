@@ -1,0 +1,189 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"modernc.org/sqlite"
+)
+
+// SQLite is the database in one file. Its methods are safe for concurrent use.
+type SQLite struct {
+	path    string
+	cfg     Config
+	log     *slog.Logger
+	metrics *metrics
+
+	lock   chan struct{} // holds one token; whoever has it owns all below
+	writer *writer
+	events *statement
+	bad    *statement
+	binder *binder
+	closed bool
+
+	pool *sql.DB
+}
+
+// busyTimeout is how long a statement waits for a lock of another process, such
+// as a person's sqlite3 shell.
+const busyTimeout = 5 * time.Second
+
+var errClosed = errors.New("store: closed")
+
+// Open opens or creates the database at path, and brings its tables to this
+// version. The folder is created when missing. A file of a newer version, or one
+// that is no database, is refused.
+func Open(path string, cfg Config, reg prometheus.Registerer, log *slog.Logger) (*SQLite, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("store: make the folder of %s: %w", path, err)
+	}
+	s := &SQLite{
+		path: path, cfg: cfg, log: log.With("component", "store"), metrics: newMetrics(reg),
+		lock: make(chan struct{}, 1), binder: newBinder(),
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("store: open %s: %w", path, err), s.Close())
+	}
+	s.lock <- struct{}{}
+	return s, nil
+}
+
+func (s *SQLite) open() error {
+	name := "file:" + (&url.URL{Path: s.path}).EscapedPath()
+	connector, err := sqlite.NewConnector(name)
+	if err != nil {
+		return err
+	}
+	forever := context.Background()
+	conn, err := connector.Connect(forever)
+	if err != nil {
+		return err
+	}
+	s.writer = &writer{conn: conn, forever: forever}
+	pragmas := []string{
+		fmt.Sprintf("busy_timeout=%d", busyTimeout.Milliseconds()),
+		// These two count only before the first table: larger pages because a row
+		// is some two kilobytes, and freed pages that can be given back.
+		"page_size=8192",
+		"auto_vacuum=INCREMENTAL",
+		"journal_mode=WAL",
+		// A position is acknowledged after the commit, so the commit must be on
+		// disk; batching makes the sync cheap.
+		"synchronous=FULL",
+		fmt.Sprintf("cache_size=-%d", s.cfg.CacheBytes>>10),
+		"wal_autocheckpoint=2000",
+		"journal_size_limit=67108864",
+	}
+	for _, p := range pragmas {
+		if _, err := s.writer.first("PRAGMA " + p); err != nil {
+			return fmt.Errorf("set %s: %w", p, err)
+		}
+	}
+	if err := s.migrate(); err != nil {
+		return err
+	}
+	if s.events, err = s.writer.prepare(insertEvent()); err != nil {
+		return err
+	}
+	if s.bad, err = s.writer.prepare(insertBad); err != nil {
+		return err
+	}
+	reader, err := sqlite.NewConnector(name + fmt.Sprintf(
+		"?_busy_timeout=%d&_query_only=1&_pragma=cache_size(-8192)", busyTimeout.Milliseconds(),
+	))
+	if err != nil {
+		return err
+	}
+	s.pool = sql.OpenDB(reader)
+	s.pool.SetMaxOpenConns(s.cfg.Readers)
+	s.pool.SetConnMaxIdleTime(time.Minute)
+	return nil
+}
+
+// migrate brings the tables to the newest version, each step in its own
+// transaction.
+func (s *SQLite) migrate() error {
+	w := s.writer
+	if _, err := w.exec(`CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL PRIMARY KEY, applied TEXT NOT NULL)`); err != nil {
+		return err
+	}
+	have, err := w.number("SELECT coalesce(max(version), 0) FROM schema_version")
+	if err != nil {
+		return err
+	}
+	if have > int64(len(migrations)) {
+		return fmt.Errorf("its tables have version %d and this program knows up to %d: use the newer program, or another file", have, len(migrations))
+	}
+	for v := have; v < int64(len(migrations)); v++ {
+		if err := s.step(int(v)); err != nil {
+			w.rollback()
+			return fmt.Errorf("bring the tables to version %d: %w", v+1, err)
+		}
+	}
+	return nil
+}
+
+func (s *SQLite) step(v int) error {
+	if err := s.writer.begin(); err != nil {
+		return err
+	}
+	for _, statement := range migrations[v] {
+		if _, err := s.writer.exec(statement); err != nil {
+			return err
+		}
+	}
+	if _, err := s.writer.exec("INSERT INTO schema_version (version, applied) VALUES (?, ?)", int64(v+1), timeText(time.Now())); err != nil {
+		return err
+	}
+	return s.writer.commit()
+}
+
+// acquire waits for the writing connection.
+func (s *SQLite) acquire(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.lock:
+	}
+	if s.closed {
+		s.release()
+		return errClosed
+	}
+	return nil
+}
+
+func (s *SQLite) release() { s.lock <- struct{}{} }
+
+// Close waits for the write that is going on, then closes the database. Calls
+// after it fail.
+func (s *SQLite) Close() error {
+	var errs []error
+	if s.pool != nil {
+		errs = append(errs, s.pool.Close())
+	}
+	if s.writer == nil {
+		return errors.Join(errs...)
+	}
+	if s.pool != nil { // open succeeded, so others may be writing
+		<-s.lock
+		defer s.release()
+		if s.closed {
+			return nil
+		}
+		s.closed = true
+	}
+	for _, st := range []*statement{s.events, s.bad} {
+		if st != nil {
+			errs = append(errs, st.closer.Close())
+		}
+	}
+	return errors.Join(append(errs, s.writer.conn.Close())...)
+}
