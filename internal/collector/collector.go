@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -131,7 +132,7 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	vendor, version, two := segments(path)
 	stored, mapped := path, false
 	if two {
-		if strings.IndexByte(path, '%') >= 0 {
+		if strings.IndexByte(path, '%') >= 0 || !utf8.ValidString(path) {
 			vendor = validText(unescape(vendor, false))
 			stored = "/" + vendor + "/" + validText(unescape(version, false))
 		}
