@@ -108,7 +108,8 @@ type stream struct {
 
 // live serves the newest events and bad rows as server-sent events: "event",
 // "bad", and "skipped" with the number of entries that the stream missed. The
-// parameter max bounds the entries of one write, for watchers that draw them.
+// parameter max bounds the entries of every write after the first, for watchers
+// that draw them.
 func (in *Inspector) live(w http.ResponseWriter, r *http.Request) {
 	filter, err := filterFrom(r.URL.Query())
 	if err != nil {
@@ -116,8 +117,9 @@ func (in *Inspector) live(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := &stream{in: in, w: w, ctl: http.NewResponseController(w), filter: filter}
+	most := 0
 	if v := r.URL.Query().Get("max"); v != "" {
-		if s.most, err = strconv.Atoi(v); err != nil || s.most < 1 {
+		if most, err = strconv.Atoi(v); err != nil || most < 1 {
 			writeError(w, http.StatusBadRequest, errBadNumber("max", v).Error())
 			return
 		}
@@ -150,13 +152,13 @@ func (in *Inspector) live(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	s.run(r, wake)
+	s.run(r, wake, most)
 	if !s.stuck { // else the last write would wait for a client that reads nothing
 		s.ctl.SetWriteDeadline(time.Time{}) //nolint:errcheck // only so that the connection can be used again
 	}
 }
 
-func (s *stream) run(r *http.Request, wake <-chan struct{}) {
+func (s *stream) run(r *http.Request, wake <-chan struct{}, most int) {
 	beat := time.NewTimer(s.in.cfg.Heartbeat)
 	defer beat.Stop()
 	pause := time.NewTimer(0)
@@ -164,6 +166,7 @@ func (s *stream) run(r *http.Request, wake <-chan struct{}) {
 	s.buf = append(s.buf, "retry: 1000\nevent: hello\ndata: {}\n\n"...)
 	for {
 		s.collect()
+		s.most = most // the backlog comes whole
 		if len(s.buf) > 0 {
 			if !s.flush() {
 				return
