@@ -185,7 +185,7 @@ func (a *Archive) committed(ctx context.Context, r *Range, files []*finished, ex
 	m.commits.Observe(took.Seconds())
 	m.lastCommit.Set(float64(a.now().UnixMilli()) / 1000)
 	m.doubles.Add(float64(r.doubles))
-	m.nulled.Add(float64(r.filler.nulled))
+	m.unfit.Add(float64(r.filler.unfit))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.lastCommit = a.now()

@@ -1,8 +1,11 @@
 package archive
 
 import (
+	"bytes"
 	"math"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/parquet-go/parquet-go"
@@ -57,7 +60,7 @@ func fillBad(dst []parquet.Value, rows []event.BadRow, column int) []parquet.Val
 		case 2:
 			v = text(r.Schema)
 		case 3:
-			v = parquet.ByteArrayValue(r.Failure)
+			v = parquet.ByteArrayValue(bytes.ToValidUTF8(r.Failure, []byte("\uFFFD")))
 		case 4:
 			v = parquet.ByteArrayValue(r.Payload)
 		default:
@@ -74,20 +77,21 @@ type eventRow struct {
 	ms    int64
 }
 
-// eventFiller writes event columns and counts the numbers that do not fit.
-type eventFiller struct{ nulled int64 }
+// eventFiller writes event columns and counts the values that do not fit: numbers
+// beyond their column become null, broken UTF-8 is replaced.
+type eventFiller struct{ unfit int64 }
 
 func (e *eventFiller) fill(dst []parquet.Value, rows []eventRow, column int) []parquet.Value {
 	f := eventFields[column]
 	if required[f] {
-		return fillRequired(dst, rows, f)
+		return e.required(dst, rows, f)
 	}
 	switch f.Kind() {
 	case event.Text, event.JSON:
 		for i := range rows {
 			var v parquet.Value
 			if c := rows[i].event.Cell(f); c.Set {
-				v = text(c.Text).Level(0, 1, column)
+				v = e.text(c.Text).Level(0, 1, column)
 			}
 			dst = append(dst, v)
 		}
@@ -111,11 +115,11 @@ func (e *eventFiller) fill(dst []parquet.Value, rows []eventRow, column int) []p
 	return dst
 }
 
-func fillRequired(dst []parquet.Value, rows []eventRow, f event.Field) []parquet.Value {
+func (e *eventFiller) required(dst []parquet.Value, rows []eventRow, f event.Field) []parquet.Value {
 	for i := range rows {
 		switch c := rows[i].event.Cell(f); {
 		case f != event.CollectorTstamp:
-			dst = append(dst, text(c.Text))
+			dst = append(dst, e.text(c.Text))
 		case c.Set:
 			dst = append(dst, parquet.Int64Value(micros(c.Num)))
 		default:
@@ -125,6 +129,15 @@ func fillRequired(dst []parquet.Value, rows []eventRow, f event.Field) []parquet
 	return dst
 }
 
+// text mends what is not UTF-8: other readers refuse a whole file for one string.
+func (e *eventFiller) text(s string) parquet.Value {
+	if !utf8.ValidString(s) {
+		e.unfit++
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	return text(s)
+}
+
 func (e *eventFiller) number(c *event.Cell, kind event.Kind, column int) parquet.Value {
 	var v parquet.Value
 	switch kind {
@@ -132,7 +145,7 @@ func (e *eventFiller) number(c *event.Cell, kind event.Kind, column int) parquet
 		v = parquet.BooleanValue(c.Num != 0)
 	case event.Int:
 		if c.Num != int64(int32(c.Num)) { //nolint:gosec // the comparison is the check
-			e.nulled++
+			e.unfit++
 			return parquet.Value{}
 		}
 		v = parquet.Int32Value(int32(c.Num)) //nolint:gosec // checked above
@@ -141,7 +154,7 @@ func (e *eventFiller) number(c *event.Cell, kind event.Kind, column int) parquet
 	default:
 		n, err := strconv.ParseFloat(c.Text, 64)
 		if err != nil || math.IsInf(n, 0) || math.IsNaN(n) {
-			e.nulled++
+			e.unfit++
 			return parquet.Value{}
 		}
 		v = parquet.DoubleValue(n)

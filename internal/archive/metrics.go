@@ -12,7 +12,7 @@ type metrics struct {
 	written    *prometheus.CounterVec
 	ranges     *prometheus.CounterVec
 	doubles    prometheus.Counter
-	nulled     prometheus.Counter
+	unfit      prometheus.Counter
 	commits    prometheus.Histogram
 	bytes      *prometheus.GaugeVec
 	files      *prometheus.GaugeVec
@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		written:    prometheus.NewCounterVec(counter("written_bytes_total", "Bytes of committed files."), byDataset),
 		ranges:     prometheus.NewCounterVec(counter("ranges_total", "Ranges by how they ended: committed, resumed (an earlier owner's, finished), aborted."), []string{"result"}),
 		doubles:    prometheus.NewCounter(counter("doubles_dropped_total", "Events dropped because their id was already in the range.")),
-		nulled:     prometheus.NewCounter(counter("values_nulled_total", "Numbers that do not fit their column and were written as null; the raw dataset holds them.")),
+		unfit:      prometheus.NewCounter(counter("values_unfit_total", "Values that do not fit their column: numbers written as null, broken UTF-8 replaced. The raw dataset holds them.")),
 		commits:    prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "furrow", Subsystem: "archive", Name: "commit_seconds", Help: "Time to commit a range.", Buckets: prometheus.ExponentialBuckets(0.002, 2.5, 10)}),
 		bytes:      prometheus.NewGaugeVec(gauge("bytes", "Bytes at rest."), byDataset),
 		files:      prometheus.NewGaugeVec(gauge("files", "Files at rest."), byDataset),
@@ -44,7 +44,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.rows, m.written, m.ranges, m.doubles, m.nulled, m.commits, m.bytes, m.files, m.lastCommit, m.pruned} {
+	for _, c := range []prometheus.Collector{m.rows, m.written, m.ranges, m.doubles, m.unfit, m.commits, m.bytes, m.files, m.lastCommit, m.pruned} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("archive: register metrics: %w", err)
 		}

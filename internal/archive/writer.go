@@ -75,7 +75,7 @@ func newWriter[T any](local, rangeName string, d dataset, fill filler[T], shared
 		// Bounds go to the page index only; page headers would hold whole values.
 		parquet.DataPageStatistics(false),
 		parquet.DictionaryMaxBytes(dictionaryMaxBytes),
-		parquet.CreatedBy("furrow", strconv.Itoa(formatVersion), ""),
+		parquet.CreatedBy("furrow", strconv.Itoa(formatVersion), "parquet-go"),
 		parquet.KeyValueMetadata(metaDataset, d.String()),
 		parquet.KeyValueMetadata(metaFormat, strconv.Itoa(formatVersion)),
 		parquet.KeyValueMetadata(metaRange, rangeName),
