@@ -34,7 +34,7 @@ var shelves = []shelf{
 			"Beneath the", "The Borrowed", "A Map of the", "The Cartographer's",
 		},
 		[]string{"Road", "Harbour", "House", "Year", "Daughter", "Garden", "River", "Hours", "Lighthouse", "Season", "Inheritance", "Field"},
-		[]string{"Ines Maarten", "Tobias Wren", "Hana Okuda", "Lucía Ferrer", "Piotr Zawada", "Maud Ellery"},
+		[]string{"Ines Maarten", "Tobias Wren", "Hana Okuda", "Lucía Ferrer", "Piotr Zawada", "Maud Ellery", "Samir Okafor", "Greta Lindqvist", "Anton Bauer", "Noor Visser"},
 		9, 24,
 	},
 	{
@@ -44,7 +44,7 @@ var shelves = []shelf{
 			"Everyday", "Wood-Fired",
 		},
 		[]string{"Suppers", "Kitchen", "Table", "Baking", "Broths", "Harvest", "Pickles", "Breakfasts", "Feasts", "Pantry", "Desserts", "Grains"},
-		[]string{"Clara Voss", "Matteo Riva", "Nadia Haddad", "Joost de Wit", "Aoife Brennan"},
+		[]string{"Clara Voss", "Matteo Riva", "Nadia Haddad", "Joost de Wit", "Aoife Brennan", "Yuki Tanabe", "Paul Deschamps", "Ilse Grün"},
 		18, 42,
 	},
 	{
