@@ -2,12 +2,9 @@ package collector
 
 import (
 	"encoding/base64"
-	"errors"
 	"io"
 	"net/http"
-	"os"
 	"strings"
-	"unicode/utf8"
 )
 
 // Header values that never change. Nobody appends to or writes into them:
@@ -52,12 +49,11 @@ func (c *Collector) answer(x *exchange, bounce, doNotTrack bool) {
 		h["Location"] = []string{c.bounceLocation(x)}
 		empty(x.w, http.StatusFound)
 	case x.redirect:
-		target, ok := c.redirectTarget(&x.params, x.nuid)
-		if !ok {
+		if !x.allowed {
 			empty(x.w, http.StatusBadRequest)
 			return
 		}
-		h["Location"] = []string{target}
+		h["Location"] = []string{x.location}
 		empty(x.w, http.StatusFound)
 	case x.pixel:
 		h["Content-Type"], h["Content-Length"] = imageGIF, pixelLength
@@ -168,62 +164,4 @@ func (c *Collector) unavailable(w http.ResponseWriter, r *http.Request, pixel bo
 		h["Cache-Control"] = noCache
 	}
 	c.refuse(w, r, http.StatusServiceUnavailable)
-}
-
-// readBody reads and decodes a POST's body. It answers and returns false when
-// that cannot be done.
-func (c *Collector) readBody(x *exchange) bool {
-	limit := c.cfg.Networking.MaxBodyBytes
-	err := errBodyTooLarge
-	if x.r.ContentLength <= limit {
-		err = x.read(limit)
-	}
-	if err == nil {
-		x.content = readContentType(x.r.Header["Content-Type"], len(x.body) == 0)
-		if x.content.charset != charsetUTF8 || !utf8.Valid(x.body) {
-			x.buffers.decoded = appendDecoded(x.buffers.decoded[:0], x.body, x.content.charset)
-			x.body = x.buffers.decoded
-		}
-		return true
-	}
-	why, status := bodyBroken, http.StatusBadRequest
-	switch {
-	case errors.Is(err, errBodyTooLarge):
-		why, status = bodyTooLarge, http.StatusRequestEntityTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		why, status = bodyTimeout, http.StatusRequestTimeout
-	}
-	c.meter.refuse(why)
-	// What is left of the body cannot be told from a next request.
-	x.w.Header()["Connection"] = closing
-	c.refuse(x.w, x.r, status)
-	return false
-}
-
-var errBodyTooLarge = errors.New("body too large")
-
-// read reads the body into a buffer that grows with what arrives, whatever length
-// the client announced.
-func (x *exchange) read(limit int64) error {
-	body := x.buffers.body[:0]
-	defer func() { x.buffers.body, x.body = body, body }()
-	if x.r.Body == nil {
-		return nil
-	}
-	for {
-		if len(body) == cap(body) {
-			body = append(body, 0)[:len(body)]
-		}
-		n, err := x.r.Body.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		if int64(len(body)) > limit {
-			return errBodyTooLarge
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

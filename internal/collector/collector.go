@@ -56,7 +56,9 @@ type Collector struct {
 	exchanges   sync.Pool
 	moment      atomic.Pointer[moment]
 	terminating atomic.Bool
-	failing     atomic.Bool // the last publish failed; bounds what is logged
+	failing     atomic.Bool  // the last publish failed
+	logged      atomic.Int64 // when a failure was last logged, Unix seconds
+	held        atomic.Int64 // bytes in the buffers of large bodies
 }
 
 // New checks the configuration and builds the handler. It starts nothing.
@@ -86,7 +88,7 @@ func New(cfg Config, pub bus.Publisher, opts Options) (*Collector, error) {
 		c.ready = func() error { return nil }
 	}
 	if cfg.DoNotTrackCookie.Enabled {
-		c.doNotTrack = regexp.MustCompile(`^(?:` + cfg.DoNotTrackCookie.Value + `)$`)
+		c.doNotTrack = regexp.MustCompile(wholeValue(cfg.DoNotTrackCookie.Value))
 	}
 	if cfg.CrossDomain.Enabled {
 		c.crossDomain = crossDomainPolicy(cfg.CrossDomain)
@@ -129,22 +131,8 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		target = r.URL.RequestURI()
 	}
 	path, query, hasQuery := splitTarget(target)
-	vendor, version, two := segments(path)
-	stored, mapped := path, false
-	if two {
-		if strings.IndexByte(path, '%') >= 0 || !utf8.ValidString(path) {
-			vendor = validText(unescape(vendor, false))
-			stored = "/" + vendor + "/" + validText(unescape(version, false))
-		}
-		var to string
-		if to, mapped = c.cfg.Paths[stored]; mapped {
-			stored = to
-		}
-	}
-	// A mapping to /r/ is the operator's own decision and holds with the default
-	// redirect off. An escaped slash must not open what is closed.
-	redirect := two && strings.HasPrefix(stored, redirects)
-	if !c.cfg.EnableDefaultRedirect && (two && vendor == "r" || redirect && !mapped) {
+	to := c.destination(path)
+	if to.denied {
 		plain(w, http.StatusNotFound, "redirects disabled")
 		return
 	}
@@ -153,12 +141,13 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(target) > int(c.cfg.Networking.MaxRequestLineLength):
 		c.meter.refuse(lineTooLong)
 		c.refuse(w, r, http.StatusRequestURITooLong)
-	case two && (pixel || r.Method == http.MethodPost), pixel && (path == pixelPath || path == icePath):
+	case to.event && (pixel || r.Method == http.MethodPost), pixel && (path == pixelPath || path == icePath):
 		x := c.exchanges.Get().(*exchange)
 		x.w, x.r = w, r
-		x.rawPath, x.path, x.query, x.hasQuery = path, stored, query, hasQuery
-		x.pixel, x.redirect = pixel, redirect
+		x.rawPath, x.path, x.query, x.hasQuery = path, to.path, query, hasQuery
+		x.pixel, x.redirect = pixel, to.redirect
 		c.collect(x)
+		c.release(x)
 		x.reset()
 		c.exchanges.Put(x)
 	case r.Method == http.MethodOptions:
@@ -168,6 +157,34 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		notFound(w)
 	}
+}
+
+// destination is what a path stands for.
+type destination struct {
+	path     string // as it is stored: decoded and mapped
+	event    bool   // has two segments
+	redirect bool
+	denied   bool // would be a redirect, but those are off
+}
+
+func (c *Collector) destination(path string) destination {
+	vendor, version, event := segments(path)
+	if !event {
+		return destination{path: path}
+	}
+	if strings.IndexByte(path, '%') >= 0 || !utf8.ValidString(path) {
+		vendor = validText(unescape(vendor, false))
+		path = "/" + vendor + "/" + validText(unescape(version, false))
+	}
+	to, mapped := c.cfg.Paths[path]
+	if mapped {
+		path = to
+	}
+	// A mapping to /r/ is the operator's own decision and holds with the default
+	// redirect off. An escaped slash must not open what is closed.
+	redirect := strings.HasPrefix(path, redirects)
+	denied := !c.cfg.EnableDefaultRedirect && (vendor == "r" || redirect && !mapped)
+	return destination{path: path, event: true, redirect: redirect, denied: denied}
 }
 
 // collect handles one event request from body to answer.
@@ -181,16 +198,17 @@ func (c *Collector) collect(x *exchange) {
 	_, x.anonymous = x.r.Header["Sp-Anonymous"]
 	bounce := c.identify(x)
 	doNotTrack := c.doNotTracked(x)
+	if x.redirect {
+		x.location, x.allowed = c.redirectTarget(&x.params, x.nuid)
+	}
 	switch {
 	case bounce:
 		c.meter.refuse(cookieBounce)
 	case doNotTrack:
 		c.meter.refuse(doNotTrackCookie)
-	default:
-		if !c.store(x) && !x.redirect {
-			c.unavailable(x.w, x.r, x.pixel)
-			return
-		}
+	case !c.store(x) && !x.allowed:
+		c.unavailable(x.w, x.r, x.pixel)
+		return
 	}
 	c.answer(x, bounce, doNotTrack)
 }
@@ -241,14 +259,18 @@ func (c *Collector) store(x *exchange) bool {
 		}
 		return true
 	}
-	if x.redirect {
+	if x.allowed {
 		c.meter.lost.Add(1)
 	}
-	if !c.failing.Swap(true) {
+	if now, last := start.Unix(), c.logged.Load(); !c.failing.Swap(true) && now-last >= logPause && c.logged.CompareAndSwap(last, now) {
 		c.log.Error("a record was not stored, clients get 503 until it works again", "error", err)
 	}
 	return false
 }
+
+// logPause is the least number of seconds between two lines about a bus that
+// fails now and then.
+const logPause = 10
 
 // moment holds what is the same for all requests of one second.
 type moment struct {

@@ -140,6 +140,7 @@ type Networking struct {
 	MaxRequestLineLength  int64         `yaml:"maxRequestLineLength"`  // of the request target; more: 414
 	MaxHeadersLength      int64         `yaml:"maxHeadersLength"`      // of all headers; more: 431
 	MaxBodyBytes          int64         `yaml:"maxBodyBytes"`          // more: 413
+	MaxBufferedBytes      int64         `yaml:"maxBufferedBytes"`      // of all large bodies in memory at one time; more: 503
 }
 
 // Default returns the options of Snowplow's collector 2.10, and of 3.x where 2.10
@@ -165,6 +166,7 @@ func Default() Config {
 			MaxConnections: 1024, IdleTimeout: 610 * time.Second,
 			ReadHeaderTimeout: 10 * time.Second, BodyTimeout: 20 * time.Second, ResponseHeaderTimeout: 30 * time.Second,
 			MaxRequestLineLength: 32 << 10, MaxHeadersLength: 40 << 10, MaxBodyBytes: 2 << 20,
+			MaxBufferedBytes: 256 << 20,
 		},
 		Key: KeyUser,
 	}
@@ -178,7 +180,7 @@ func (c Config) Validate(bad func(key, rule string)) {
 	if c.DoNotTrackCookie.Enabled && !isToken(c.DoNotTrackCookie.Name) {
 		bad("doNotTrackCookie.name", cookieNameRule)
 	}
-	if _, err := regexp.Compile(c.DoNotTrackCookie.Value); err != nil {
+	if _, err := regexp.Compile(wholeValue(c.DoNotTrackCookie.Value)); err != nil {
 		bad("doNotTrackCookie.value", "must be a regular expression: "+err.Error())
 	}
 	c.CookieBounce.validate(bad)
@@ -210,6 +212,9 @@ func (c Config) Validate(bad func(key, rule string)) {
 		bad("key", `must be "user" or "random"`)
 	}
 }
+
+// wholeValue makes a pattern match a whole text only.
+func wholeValue(pattern string) string { return `\A(?:` + pattern + `)\z` }
 
 func (c Config) validatePaths(bad func(key, rule string)) {
 	for _, from := range slices.Sorted(maps.Keys(c.Paths)) {
@@ -317,11 +322,14 @@ func (n Networking) validate(bad func(key, rule string)) {
 	}{
 		{"maxRequestLineLength", n.MaxRequestLineLength, 256, 1 << 20},
 		{"maxHeadersLength", n.MaxHeadersLength, 1 << 10, 1 << 20},
-		{"maxBodyBytes", n.MaxBodyBytes, 1, 1 << 30},
+		{"maxBodyBytes", n.MaxBodyBytes, 1, 256 << 20},
 	} {
 		if s.value < s.min || s.value > s.max {
 			bad("networking."+s.key, fmt.Sprintf("must be between %d and %d bytes", s.min, s.max))
 		}
+	}
+	if least := worstCase * n.MaxBodyBytes; n.MaxBufferedBytes < least {
+		bad("networking.maxBufferedBytes", fmt.Sprintf("must be at least %d, which one body of maxBodyBytes can take", least))
 	}
 }
 

@@ -26,7 +26,7 @@ func TestValidate(t *testing.T) {
 		"cookie.fallbackDomain":                func(c *Config) { c.Cookie.FallbackDomain = "a;b" },
 		"cookie.sameSite":                      func(c *Config) { c.Cookie.SameSite = "none" },
 		"doNotTrackCookie.name":                func(c *Config) { c.DoNotTrackCookie.Enabled = true },
-		"doNotTrackCookie.value":               func(c *Config) { c.DoNotTrackCookie.Value = "(" },
+		"doNotTrackCookie.value":               func(c *Config) { c.DoNotTrackCookie.Value = `\Qunfinished` },
 		"cookieBounce.name":                    func(c *Config) { c.CookieBounce.Name = "a&b" },
 		"cookieBounce.fallbackNetworkUserId":   func(c *Config) { c.CookieBounce.FallbackNetworkUserID = "" },
 		"cookieBounce.forwardedProtocolHeader": func(c *Config) { c.CookieBounce.ForwardedProtocolHeader = "a:b" },
@@ -50,6 +50,7 @@ func TestValidate(t *testing.T) {
 		"networking.maxRequestLineLength":      func(c *Config) { c.Networking.MaxRequestLineLength = 0 },
 		"networking.maxHeadersLength":          func(c *Config) { c.Networking.MaxHeadersLength = 1 << 40 },
 		"networking.maxBodyBytes":              func(c *Config) { c.Networking.MaxBodyBytes = 0 },
+		"networking.maxBufferedBytes":          func(c *Config) { c.Networking.MaxBufferedBytes = c.Networking.MaxBodyBytes },
 		"key":                                  func(c *Config) { c.Key = "page" },
 	} {
 		cfg := Default()

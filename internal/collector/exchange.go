@@ -42,6 +42,9 @@ type exchange struct {
 	nuid      string
 	body      []byte // UTF-8
 	content   contentType
+	location  string // of a redirect
+	allowed   bool   // the redirect may go there
+	held      int64  // bytes taken from the collector's budget
 
 	buffers *buffers
 }

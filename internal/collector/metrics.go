@@ -22,6 +22,7 @@ const (
 	bodyTooLarge
 	bodyTimeout
 	bodyBroken
+	memoryFull
 	lineTooLong
 	doNotTrackCookie
 	cookieBounce
@@ -31,7 +32,7 @@ const (
 func (r reason) String() string {
 	return [reasons]string{
 		"bus_full", "bus_closed", "bus_timeout", "bus_error",
-		"body_too_large", "body_timeout", "body_broken", "request_line_too_long",
+		"body_too_large", "body_timeout", "body_broken", "memory_full", "request_line_too_long",
 		"do_not_track", "cookie_bounce",
 	}[r]
 }

@@ -189,6 +189,36 @@ func TestAnAnnouncedBodyTakesNoMemory(t *testing.T) {
 	}
 }
 
+// TestLargeBodiesShareABudget fills the memory for bodies with requests that wait
+// for the bus, and expects 503 for one more, and room again afterwards.
+func TestLargeBodiesShareABudget(t *testing.T) {
+	t.Parallel()
+	const size = 100_000
+	pub := &recording{entered: make(chan struct{}, 10), hold: make(chan struct{})}
+	address, collector := serve(t, pub, func(cfg *Config, _ *Options) {
+		cfg.Networking.MaxBodyBytes, cfg.Networking.MaxBufferedBytes = size, worstCase*size
+	})
+	request := raw("POST", tp2, strings.Repeat("\xff", size))
+	waiting := dial(t, address)
+	io.WriteString(waiting, request)
+	<-pub.entered
+	got := exchangeRaw(t, address, request)
+	if got.StatusCode != 503 || got.Header.Get("Retry-After") == "" || collector.Counts().Refused["memory_full"] != 1 {
+		t.Errorf("status %d, headers %v, counts %+v", got.StatusCode, got.Header, collector.Counts())
+	}
+	close(pub.hold)
+	if got := exchangeRaw(t, address, raw("GET", "/i", "")); got.StatusCode != 200 {
+		t.Errorf("a small request: status %d", got.StatusCode)
+	}
+	if got := receive(t, waiting, "POST"); got.StatusCode != 200 {
+		t.Errorf("the first: status %d", got.StatusCode)
+	}
+	if got := exchangeRaw(t, address, request); got.StatusCode != 200 {
+		t.Errorf("with room again: status %d", got.StatusCode)
+	}
+	eventually(t, func() bool { return collector.held.Load() == 0 })
+}
+
 func TestRequestLimits(t *testing.T) {
 	t.Parallel()
 	pub := &recording{}

@@ -158,6 +158,16 @@ func TestARedirectGoesOnWhenNothingCanBeStored(t *testing.T) {
 	}
 }
 
+func TestADeniedRedirectIs503WhenNothingCanBeStored(t *testing.T) {
+	t.Parallel()
+	c := build(t, &recording{err: bus.ErrFull}, openRedirects)
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, httptest.NewRequest("GET", "/r/tp2?u=javascript%3Aalert(1)", nil))
+	if w.Code != 503 || c.Counts().Lost != 0 {
+		t.Errorf("status %d, counts %+v", w.Code, c.Counts())
+	}
+}
+
 func TestABusThatHangsIs503InTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
