@@ -8,16 +8,17 @@ import (
 	"furrow/internal/snowplow"
 )
 
-// values are the known parameters of an event by their number.
-type values struct {
-	text [snowplow.NumParams]string
-	set  [(snowplow.NumParams + 63) / 64]uint64
+// places says where the known parameters of an event are, by their number. It has
+// no pointers, so copying it is cheap.
+type places struct {
+	set [(snowplow.NumParams + 63) / 64]uint64
+	at  [snowplow.NumParams]int32 // index in the event's own parameters, or -1-index in the query string's
 }
 
-func (v *values) has(i int) bool { return v.set[i/64]&(1<<(i%64)) != 0 }
+func (v *places) has(i int) bool { return v.set[i/64]&(1<<(i%64)) != 0 }
 
-func (v *values) put(i int, text string) {
-	v.text[i] = text
+func (v *places) put(i, at int) {
+	v.at[i] = int32(at) //nolint:gosec // a record has fewer parameters than 2^31 bytes
 	v.set[i/64] |= 1 << (i % 64)
 }
 

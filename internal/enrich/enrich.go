@@ -77,10 +77,11 @@ type parser struct {
 	userID          string // network user id of the payload, canonical
 
 	query  []snowplow.Param // of the query string; merged over each event of a batch
-	shared values           // the known ones of query
+	shared places           // the known ones of query
 	hash   uint64           // of query
-	own    []snowplow.Param // of one event
-	values values
+	own    []snowplow.Param // of one event, or of a batch one after the other
+	ends   []int            // where in own each event of a batch ends
+	places places
 
 	compactor snowplow.Compactor
 	scratch   []byte
@@ -104,12 +105,13 @@ func (p *parser) release() {
 	clear(p.own)
 	clear(p.sp)
 	clear(p.failures)
-	q, o, s, f := p.query[:0], p.own[:0], p.sp[:0], p.failures[:0]
+	q, o, s, f, ends := p.query[:0], p.own[:0], p.sp[:0], p.failures[:0], p.ends[:0]
 	c, d, compactor := p.scratch[:0], p.decoded[:0], p.compactor
 	if cap(c) > maxKeptScratch || cap(d) > maxKeptScratch {
 		c, d, compactor = nil, nil, snowplow.Compactor{}
+		o, ends = nil, nil
 	}
-	*p = parser{query: q, own: o, sp: s, failures: f, scratch: c, decoded: d, compactor: compactor}
+	*p = parser{query: q, own: o, sp: s, failures: f, ends: ends, scratch: c, decoded: d, compactor: compactor}
 }
 
 func (p *parser) parse() {

@@ -12,12 +12,12 @@ import (
 
 // share makes the query string's parameters part of every event of a batch.
 func (p *parser) share() {
-	p.shared = values{}
+	p.shared = places{}
 	p.hash = 0
 	for i := range p.query {
 		p.hash += paramHash(&p.query[i])
 		if id, ok := snowplow.LookupParam(p.query[i].Name); ok && p.query[i].Set {
-			p.shared.put(id, p.query[i].Value)
+			p.shared.put(id, -1-i)
 		}
 	}
 }
@@ -40,7 +40,7 @@ func (p *parser) next() *event.Event {
 // emit makes one event, or one bad row, of the parameters and what is shared. The
 // shared ones win over the event's own.
 func (p *parser) emit(index int, params []snowplow.Param) {
-	p.values = p.shared
+	p.places = p.shared
 	content := p.hash
 	for i := range params {
 		id, known := snowplow.LookupParam(params[i].Name)
@@ -49,12 +49,12 @@ func (p *parser) emit(index int, params []snowplow.Param) {
 		}
 		content += paramHash(&params[i])
 		if known && params[i].Set {
-			p.values.put(id, params[i].Value)
+			p.places.put(id, i)
 		}
 	}
 	e := p.next()
 	e.Record, e.Index, e.Content = p.result.RecordID, index, content
-	if schema, failures := p.fill(e); len(failures) > 0 {
+	if schema, failures := p.fill(e, params); len(failures) > 0 {
 		*e = event.Event{}
 		p.bad(index, schema, snowplow.EventFailure(p.now, failures...))
 		return
@@ -65,10 +65,10 @@ func (p *parser) emit(index int, params []snowplow.Param) {
 
 // fill sets all fields of the event. What is wrong is returned with the schema of
 // its bad row.
-func (p *parser) fill(e *event.Event) (schema string, failures []snowplow.Message) {
+func (p *parser) fill(e *event.Event, params []snowplow.Param) (schema string, failures []snowplow.Message) {
 	p.failures = p.failures[:0]
 	p.setDefaults(e)
-	p.setParams(e)
+	p.setParams(e, params)
 	if len(p.failures) > 0 {
 		return snowplow.EnrichmentFailures, p.failures
 	}
@@ -93,7 +93,6 @@ func (p *parser) fail(field string, value event.Optional, expectation string) {
 
 // setDefaults sets what is known without the tracker.
 func (p *parser) setDefaults(e *event.Event) {
-	e.SetText(event.EventID, event.DeriveEventID(e.Record, e.Index))
 	e.SetText(event.VCollector, snowplow.SafeText(p.payload.Collector))
 	e.SetText(event.VEtl, p.etl)
 	e.SetTime(event.EtlTstamp, p.now)
@@ -107,12 +106,19 @@ func (p *parser) setDefaults(e *event.Event) {
 	}
 }
 
-// setParams converts and sets every known parameter.
-func (p *parser) setParams(e *event.Event) {
-	for word, set := range p.values.set {
+// setParams converts and sets every known parameter, and the event's id when the
+// tracker sent none.
+func (p *parser) setParams(e *event.Event, params []snowplow.Param) {
+	for word, set := range p.places.set {
 		for ; set != 0; set &= set - 1 {
 			i := word*64 + bits.TrailingZeros64(set)
-			spec, value := snowplow.ParamSpec(i), p.values.text[i]
+			spec := snowplow.ParamSpec(i)
+			var value string
+			if at := p.places.at[i]; at >= 0 {
+				value = params[at].Value
+			} else {
+				value = p.query[-1-at].Value
+			}
 			var err error
 			switch spec.Conversion {
 			case snowplow.AsJSON:
@@ -128,6 +134,9 @@ func (p *parser) setParams(e *event.Event) {
 				p.fail(spec.Name, event.Some(value), err.Error())
 			}
 		}
+	}
+	if !e.Has(event.EventID) {
+		e.SetText(event.EventID, event.DeriveEventID(e.Record, e.Index))
 	}
 }
 

@@ -57,23 +57,36 @@ func (p *parser) adaptBatch() {
 		p.rejectRequest(snowplow.UnknownSchemaMessage(uri))
 		return
 	}
-	n, reports := checkPayloadData(data, uint8(key.Addition)) //nolint:gosec // at most newestPayloadData
-	if len(reports) > 0 {
-		p.rejectRequest(snowplow.ValidationMessage(uri, reports))
+	addition := uint8(key.Addition) //nolint:gosec // at most newestPayloadData
+	if !p.readBatch(data, addition) {
+		p.rejectRequest(snowplow.ValidationMessage(uri, checkPayloadData(data, addition)))
 		return
 	}
 	p.share()
-	p.expect(n)
-	i := 0
-	for object := range snowplow.Elements(data) {
-		p.own = p.own[:0]
-		for name, value := range snowplow.Members(object) {
-			text, _ := snowplow.Text(value)
-			p.own = append(p.own, snowplow.Param{Name: name, Value: text, Set: true})
-		}
-		p.emit(i, p.own)
-		i++
+	p.expect(len(p.ends))
+	start := 0
+	for i, end := range p.ends {
+		p.emit(i, p.own[start:end])
+		start = end
 	}
+}
+
+// readBatch takes the parameters of all events out of a batch that follows
+// payload_data 1-0-addition. It returns false for any other.
+func (p *parser) readBatch(data string, addition uint8) bool {
+	p.own, p.ends = p.own[:0], p.ends[:0]
+	if data[0] != '[' {
+		return false
+	}
+	for rest := data; rest != "]"; {
+		start := len(p.own)
+		var ok bool
+		if p.own, rest, ok = snowplow.AppendTextMembers(p.own, rest[1:]); !ok || !followsPayloadData(p.own[start:], addition) {
+			return false
+		}
+		p.ends = append(p.ends, len(p.own))
+	}
+	return true
 }
 
 const (
@@ -95,26 +108,27 @@ func (p *parser) compact(s string) (string, error) {
 // maxReports bounds what one bad row says about a batch.
 const maxReports = 100
 
-// checkPayloadData applies the schema payload_data 1-0-addition: an array of at
-// least one closed object of texts. It returns the number of objects.
-func checkPayloadData(data string, addition uint8) (n int, reports []snowplow.Report) {
+// checkPayloadData explains how data violates the schema payload_data
+// 1-0-addition: an array of at least one closed object of texts.
+func checkPayloadData(data string, addition uint8) (reports []snowplow.Report) {
 	if data[0] != '[' {
-		return 0, []snowplow.Report{{
+		return []snowplow.Report{{
 			Message: "$ is of type " + jsonType(data) + ", not array", Path: "$", Keyword: "type", Targets: []string{jsonType(data), "array"},
 		}}
 	}
+	n := 0
 	for object := range snowplow.Elements(data) {
-		if !followsPayloadData(object, addition) && len(reports) < maxReports {
-			reports = append(reports, explainPayloadData(object, "$["+strconv.Itoa(n)+"]", addition)...)
+		if reports = append(reports, explainPayloadData(object, "$["+strconv.Itoa(n)+"]", addition)...); len(reports) >= maxReports {
+			break
 		}
 		n++
 	}
-	if n == 0 {
+	if n == 0 && len(reports) == 0 {
 		reports = []snowplow.Report{{
 			Message: "$ has no items, at least 1 is wanted", Path: "$", Keyword: "minItems", Targets: []string{"1"},
 		}}
 	}
-	return n, reports
+	return reports
 }
 
 // payloadDataParam returns the number of a parameter that payload_data
@@ -131,17 +145,14 @@ var (
 	requiredKeys = [...]int{paramE, paramP, paramTV}
 )
 
-func followsPayloadData(object string, addition uint8) bool {
-	if object[0] != '{' {
-		return false
-	}
+func followsPayloadData(params []snowplow.Param, addition uint8) bool {
 	required := 0
-	for name, value := range snowplow.Members(object) {
-		i, ok := payloadDataParam(name, addition)
-		if !ok || value[0] != '"' {
+	for i := range params {
+		id, ok := payloadDataParam(params[i].Name, addition)
+		if !ok {
 			return false
 		}
-		if i == paramE || i == paramP || i == paramTV {
+		if id == paramE || id == paramP || id == paramTV {
 			required++
 		}
 	}

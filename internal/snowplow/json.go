@@ -410,6 +410,30 @@ func Members(object string) iter.Seq2[string, string] {
 	}
 }
 
+// AppendTextMembers appends the members of the object at the start of s, if all of
+// its values are strings, and returns what follows the object.
+func AppendTextMembers(dst []Param, s string) (params []Param, rest string, ok bool) {
+	if s == "" || s[0] != '{' {
+		return dst, s, false
+	}
+	if s[1] == '}' {
+		return dst, s[2:], true
+	}
+	for i := 1; ; i++ {
+		colon := skipText(s, i)
+		if s[colon+1] != '"' {
+			return dst, s, false
+		}
+		end := skipText(s, colon+1)
+		value, _ := Text(s[colon+1 : end])
+		dst = append(dst, Param{Name: s[i+1 : colon-1], Value: value, Set: true})
+		i = end
+		if s[i] == '}' {
+			return dst, s[i+1:], true
+		}
+	}
+}
+
 // Elements returns the elements of an array as JSON, none for other values.
 func Elements(array string) iter.Seq[string] {
 	return func(yield func(value string) bool) {
@@ -428,15 +452,20 @@ func Elements(array string) iter.Seq[string] {
 
 // skipText returns where the string that starts at i ends.
 func skipText(s string, i int) int {
-	for i++; i < len(s); i++ {
-		switch s[i] {
-		case '"':
+	for i++; ; i++ {
+		j := strings.IndexByte(s[i:], '"')
+		if j < 0 {
+			return len(s)
+		}
+		i += j
+		escapes := 0
+		for s[i-1-escapes] == '\\' { // ends at the opening quote
+			escapes++
+		}
+		if escapes%2 == 0 {
 			return i + 1
-		case '\\':
-			i++
 		}
 	}
-	return len(s)
 }
 
 // skipValue returns where the value that starts at i ends.
