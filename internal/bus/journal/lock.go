@@ -1,0 +1,65 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockName is the file in the data folder that its owner holds locked. It stays
+// when the owner is gone; only the lock counts.
+const lockName = "furrow.lock"
+
+// Lock is a data folder that belongs to this process.
+type Lock struct{ file *os.File }
+
+// LockDir takes a data folder for this process, and makes it if need be. The
+// kernel releases the lock when the process ends, however it ends.
+func LockDir(dir string) (*Lock, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("data folder %s: %w", dir, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data folder %s: %w", dir, err)
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		defer f.Close()
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("data folder %s cannot be locked: %w", dir, err)
+		}
+		return nil, fmt.Errorf("data folder %s is in use by another furrow (pid %s); stop it or choose another --data-dir", dir, owner(f))
+	}
+	if err = f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("data folder %s: %w", dir, err)
+	}
+	return &Lock{file: f}, nil
+}
+
+// owner reads the process id that the holder of the lock left.
+func owner(f *os.File) string {
+	b, _ := io.ReadAll(io.LimitReader(f, 20))
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+		return strconv.Itoa(pid)
+	}
+	return "unknown"
+}
+
+// Close gives the folder free.
+func (l *Lock) Close() error { return l.file.Close() }

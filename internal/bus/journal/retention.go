@@ -1,0 +1,140 @@
+package journal
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"furrow/internal/bus"
+)
+
+// spaceGauge remembers the free space, so that it is asked for a few times a
+// second and not on every commit.
+type spaceGauge struct {
+	free    int64
+	checked time.Time
+}
+
+func (g *spaceGauge) used(n int64) { g.free -= n }
+
+// exhausted notes that the file system refused a write.
+func (g *spaceGauge) exhausted() { g.free = 0 }
+
+// admit says whether n more bytes may be written. It deletes consumed segments
+// first, whatever their age, when a limit binds. Only the flusher calls it.
+func (j *Journal) admit(n int64) error {
+	now := j.hooks.now()
+	if j.active == nil {
+		if now.Before(j.retryAt) {
+			return j.unready.Load().err
+		}
+		j.retryAt = now.Add(retryEvery)
+		if err := j.roll(); err != nil {
+			return fmt.Errorf("journal: still no new segment after a failure: %w", err)
+		}
+	}
+	if err := j.overBudget(n); err != nil {
+		j.makeRoom(n)
+		if err = j.overBudget(n); err != nil {
+			return err
+		}
+	}
+	if j.lowSpace(n, now) {
+		j.makeRoom(j.cfg.MaxBytes) // everything that may go
+		j.space.checked = time.Time{}
+		if j.lowSpace(n, now) {
+			return fmt.Errorf("journal: %w: %d bytes are free on the file system of %s, minFreeBytes is %d", bus.ErrFull, j.space.free, j.dir, j.cfg.MinFreeBytes)
+		}
+	}
+	return nil
+}
+
+func (j *Journal) overBudget(n int64) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.bytes+n+segmentHeader <= j.cfg.MaxBytes {
+		return nil
+	}
+	return fmt.Errorf("journal: %w: it holds %d bytes that consumers have not passed, maxBytes is %d", bus.ErrFull, j.bytes, j.cfg.MaxBytes)
+}
+
+// lowSpace measures the free space when the last figure is old. A file system
+// that cannot tell is not held against the publishers.
+func (j *Journal) lowSpace(n int64, now time.Time) bool {
+	if j.cfg.MinFreeBytes == 0 && j.space.free > 0 {
+		return false
+	}
+	if since := now.Sub(j.space.checked); since >= retryEvery || since < 0 {
+		free, err := j.hooks.disk.free(j.dir)
+		if err != nil {
+			j.log.Debug("journal: free space unknown", slog.Any("error", err))
+			return false
+		}
+		j.space = spaceGauge{free: free, checked: now}
+	}
+	return j.space.free-n < j.cfg.MinFreeBytes
+}
+
+// makeRoom deletes consumed segments until n bytes fit, the active one included
+// when it is consumed too.
+func (j *Journal) makeRoom(n int64) {
+	fits := func() bool { return j.bytes+n+segmentHeader <= j.cfg.MaxBytes }
+	j.reclaim(func(*segment) bool { return !fits() })
+	j.mu.Lock()
+	rest := !fits() && !j.active.empty() && j.passed() >= j.active.extent.Load().last
+	j.mu.Unlock()
+	if !rest {
+		return
+	}
+	if err := j.roll(); err != nil {
+		j.log.Warn("journal: no new segment", slog.Any("error", err))
+		return
+	}
+	j.reclaim(func(*segment) bool { return !fits() })
+}
+
+// expire deletes consumed segments whose retention has run out.
+func (j *Journal) expire(now time.Time) {
+	j.reclaim(func(s *segment) bool { return now.Sub(s.lastWrite) >= j.cfg.Retention })
+}
+
+// reclaim deletes sealed segments from the oldest on, as long as every group
+// has passed them and may says so.
+func (j *Journal) reclaim(may func(*segment) bool) {
+	var gone []*segment
+	j.mu.Lock()
+	passed := j.passed()
+	for len(j.segments) > 0 {
+		s := j.segments[0]
+		e := s.extent.Load()
+		if !e.sealed || e.last > passed || !may(s) {
+			break
+		}
+		j.dropSegment(s)
+		gone = append(gone, s)
+	}
+	j.mu.Unlock()
+	for _, s := range gone {
+		if err := removeFile(s.path); err != nil {
+			j.log.Warn("journal: consumed segment not deleted", slog.Any("error", err))
+		}
+	}
+}
+
+// dropSegment takes a segment off the list. Callers hold mu.
+func (j *Journal) dropSegment(s *segment) {
+	if i := slices.Index(j.segments, s); i >= 0 {
+		j.segments = slices.Delete(j.segments, i, i+1)
+		j.bytes -= s.extent.Load().end
+	}
+}
+
+// passed is the sequence number that every group has passed. Callers hold mu.
+func (j *Journal) passed() uint64 {
+	passed := j.head.Load()
+	for _, g := range j.groups {
+		passed = min(passed, g.holds())
+	}
+	return passed
+}
