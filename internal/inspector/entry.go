@@ -1,13 +1,11 @@
 package inspector
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"math"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"furrow/internal/event"
 )
@@ -173,59 +171,3 @@ func quote(s string) []byte {
 
 // stamp writes a time with milliseconds, always, so that columns line up.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
-
-// badEntry is a bad row in the ring.
-type badEntry struct {
-	id      string
-	record  event.RecordID
-	index   int
-	time    time.Time
-	schema  string
-	failure string
-	payload string // the record's beginning
-	length  int    // of the whole record
-	cut     bool
-}
-
-func (e *badEntry) size() int64 {
-	return int64(len(e.failure)+len(e.payload)+len(e.schema)+len(e.id)) + entryOverhead
-}
-
-func newBadEntry(row *event.BadRow) *badEntry {
-	e := &badEntry{
-		id: string([]byte(row.ID)), record: row.Record, index: row.Index, time: row.Time,
-		schema: string([]byte(row.Schema)), length: len(row.Payload),
-		payload: string(row.Payload[:min(len(row.Payload), badLimit)]),
-	}
-	if len(row.Failure) <= badLimit {
-		e.failure = string(row.Failure)
-	}
-	e.cut = len(e.payload) < len(row.Payload) || len(e.failure) < len(row.Failure)
-	return e
-}
-
-// badDetail is a bad row as /api/bad/{id} shows it.
-type badDetail struct {
-	BadSummary
-	Record        string          `json:"record"`
-	SchemaURI     string          `json:"schema_uri"`
-	Failure       json.RawMessage `json:"failure"` // null when it was too large to keep
-	PayloadBytes  int             `json:"payload_bytes"`
-	PayloadText   string          `json:"payload_text,omitempty"` // when it is UTF-8
-	PayloadBase64 string          `json:"payload_base64"`
-	Cut           bool            `json:"cut"`
-}
-
-func (e *badEntry) detail() badDetail {
-	d := badDetail{
-		BadSummary: e.summary(), Record: e.record.String(), SchemaURI: e.schema,
-		PayloadBytes: e.length, PayloadBase64: base64.StdEncoding.EncodeToString([]byte(e.payload)), Cut: e.cut,
-	}
-	if json.Valid([]byte(e.failure)) {
-		d.Failure = json.RawMessage(e.failure)
-	}
-	if utf8.ValidString(e.payload) {
-		d.PayloadText = e.payload
-	}
-	return d
-}

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"furrow/internal/event"
+	"furrow/internal/snowplow"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -235,7 +236,13 @@ func TestAnswers(t *testing.T) {
 	e.SetInt(event.DomainSessionIdx, 2)
 	e.SetInt(event.BrCookies, 1)
 	e.SetFloat(event.GeoLatitude, -12.5)
-	h.Recorded([]*event.Event{newEvent(1), e}, []event.BadRow{newBad(1)})
+	whole := newBad(2)
+	whole.ID, whole.Index = "11111111-0000-4000-8000-000000000000", event.WholeRecord
+	whole.Payload = snowplow.AppendPayload(nil, &event.Payload{
+		IPAddress: "192.0.2.1", Timestamp: t0.UnixMilli(), Encoding: "UTF-8", Collector: "furrow",
+		Path: event.Some("/i"), Querystring: event.Some("e=tr&tr_tt=abc"), Hostname: event.Some("shop.example"),
+	})
+	h.Recorded([]*event.Event{newEvent(1), e}, []event.BadRow{whole, newBad(1)})
 
 	for _, c := range []struct {
 		name, path string
@@ -255,6 +262,7 @@ func TestAnswers(t *testing.T) {
 		{"event_unknown", "/api/events/00000000-0000-4000-8000-000000000009", 404},
 		{"bad", "/api/bad?limit=5", 200},
 		{"bad_row", "/api/bad/" + newBad(1).ID, 200},
+		{"bad_record", "/api/bad/" + whole.ID, 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, header, body := h.do(t, "GET", c.path)

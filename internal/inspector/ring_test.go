@@ -21,7 +21,7 @@ func TestRingHoldsItsBounds(t *testing.T) {
 	}
 	sizes := rand.New(rand.NewPCG(1, 2))
 	n := 0
-	for range 60 {
+	for range 12 {
 		var events []*event.Event
 		var bad []event.BadRow
 		for range sizes.IntN(900) {
@@ -36,8 +36,8 @@ func TestRingHoldsItsBounds(t *testing.T) {
 		events = append(events, huge)
 		for range sizes.IntN(90) {
 			row := newBad(n)
-			row.Payload = make([]byte, sizes.IntN(1<<20))
-			row.Failure = fmt.Appendf(nil, `{"messages":[%q]}`, strings.Repeat("x", sizes.IntN(200_000)))
+			row.Payload = make([]byte, sizes.IntN(1<<17))
+			row.Failure = fmt.Appendf(nil, `{"messages":[%q]}`, strings.Repeat("x", sizes.IntN(100_000)))
 			bad = append(bad, row)
 		}
 		in.Recorded(events, bad)

@@ -61,6 +61,7 @@ export interface BadDetail extends BadSummary {
   record: string;
   schema_uri: string;
   failure: unknown;
+  request?: Record<string, string>;
   payload_bytes: number;
   payload_text?: string;
   payload_base64: string;

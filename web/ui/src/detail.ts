@@ -51,9 +51,11 @@ export class Detail {
         el("p", { class: "wrong-text" }, d.message),
         el("h3", {}, "Failure"),
         json(d.failure),
-        el("h3", {}, "Record, " + bytes(d.payload_bytes) + (d.cut ? ", cut here" : "")),
+        d.request ? el("h3", {}, "Request") : null,
+        d.request ? json(d.request) : null,
+        el("h3", {}, "Exact record, " + bytes(d.payload_bytes) + (d.payload_text ? "" : " as base64") + (d.cut ? ", cut here" : "")),
         el("pre", { class: "payload" }, d.payload_text || d.payload_base64),
-        el("p", { class: "hint" }, "The exact record is kept in the database. Record ", el("code", {}, d.record)),
+        el("p", { class: "hint" }, "It is kept in the database, to be repaired and replayed. Record ", el("code", {}, d.record)),
       ];
     });
   }
