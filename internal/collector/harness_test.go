@@ -114,11 +114,22 @@ func serve(tb testing.TB, pub bus.Publisher, change func(*Config, *Options)) (st
 		tb.Fatal(err)
 	}
 	server := NewServer(c.cfg.Networking, c, slog.New(slog.DiscardHandler))
+	// net/http lets a connection linger after it ended a request early.
+	var open sync.WaitGroup
+	server.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Done()
+		}
+	}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(LimitListener(l, c.cfg.Networking.MaxConnections)) }()
 	tb.Cleanup(func() {
 		server.Close()
 		<-done
+		open.Wait()
 	})
 	return l.Addr().String(), c
 }
