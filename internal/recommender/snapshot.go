@@ -1,0 +1,263 @@
+package recommender
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"furrow/internal/bus"
+	"furrow/internal/recommender/knn"
+)
+
+const (
+	snapshotName = "recommender.snapshot"
+	// snapshotMagic ends in the number of the format.
+	snapshotMagic = "FURROW-RECOMMENDER-1\n"
+)
+
+var (
+	errDamaged = errors.New("damaged or cut short")
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// encode writes down all that was learned and the positions it reflects. The
+// caller keeps the state from changing.
+func (s *state) encode(at bus.Positions) []byte {
+	b := append(make([]byte, 0, 1<<20), snapshotMagic...)
+	b = binary.AppendUvarint(b, uint64(len(at)))
+	for partition, position := range at {
+		b = appendText(b, partition)
+		b = appendText(b, string(position))
+	}
+	b = s.index.AppendSnapshot(b)
+	s.index.Each(func(item uint32, _ string) { b = s.appendStanding(b, item) })
+	b = appendWindow(b, s.users, func(b []byte, v visit) []byte {
+		return binary.AppendVarint(appendKey(b, v.session), v.last)
+	})
+	b = appendWindow(b, s.events, func(b []byte, _ struct{}) []byte { return b })
+	ruled := uint64(0)
+	if s.ruled {
+		ruled = 1
+	}
+	b = binary.AppendUvarint(b, ruled)
+	b = binary.AppendVarint(b, s.newest)
+	b = s.coverage.append(b)
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func (s *state) appendStanding(b []byte, item uint32) []byte {
+	it := s.standing.get(item)
+	b = binary.BigEndian.AppendUint64(b, math.Float64bits(it.hot))
+	b = binary.BigEndian.AppendUint64(b, math.Float64bits(it.popular))
+	b = binary.AppendVarint(b, it.since)
+	b = binary.AppendVarint(b, it.nextAt)
+	var live []partner
+	for _, p := range it.next {
+		if s.index.ID(p.item) != "" && s.index.Generation(p.item) == p.gen {
+			live = append(live, p)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(live)))
+	for _, p := range live {
+		b = appendText(b, s.index.ID(p.item))
+		b = binary.BigEndian.AppendUint32(b, math.Float32bits(p.weight))
+	}
+	return b
+}
+
+func (c *coverage) append(b []byte) []byte {
+	b = binary.AppendVarint(b, c.views)
+	b = binary.AppendVarint(b, c.matched)
+	b = binary.AppendUvarint(b, uint64(len(c.paths)))
+	for p, n := range c.paths {
+		b = binary.AppendVarint(appendText(b, p), n)
+	}
+	return b
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendKey(b []byte, k knn.Key) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, k[0]), k[1])
+}
+
+func appendWindow[V any](b []byte, w *window[knn.Key, V], value func([]byte, V) []byte) []byte {
+	var body []byte
+	n := uint64(0)
+	w.each(func(k knn.Key, v V) {
+		n++
+		body = value(appendKey(body, k), v)
+	})
+	return append(binary.AppendUvarint(b, n), body...)
+}
+
+// decode fills an empty state from a snapshot.
+func (s *state) decode(b []byte) (bus.Positions, error) {
+	rest, ok := bytes.CutPrefix(b, []byte(snapshotMagic))
+	if !ok {
+		return nil, errors.New("of another format")
+	}
+	if len(rest) < 4 || crc32.Checksum(b[:len(b)-4], castagnoli) != binary.BigEndian.Uint32(b[len(b)-4:]) {
+		return nil, errDamaged
+	}
+	r := &reader{b: rest[:len(rest)-4]}
+	at := bus.Positions{}
+	for range r.count() {
+		partition := r.text()
+		at[partition] = bus.Position(r.text())
+	}
+	after, ids, err := s.index.Load(r.b)
+	if err != nil {
+		return nil, err
+	}
+	r.b = after
+	for _, id := range ids {
+		s.decodeStanding(r, id)
+	}
+	for range r.count() {
+		k := r.key()
+		s.users.put(k, visit{session: r.key(), last: r.varint()})
+	}
+	for range r.count() {
+		s.events.put(r.key(), struct{}{})
+	}
+	s.ruled = r.count() == 1
+	s.newest = r.varint()
+	s.coverage = coverage{views: r.varint(), matched: r.varint(), paths: map[string]int64{}}
+	for range r.count() {
+		path := r.text()
+		s.coverage.paths[path] = r.varint()
+	}
+	if r.bad {
+		return nil, errDamaged
+	}
+	return at, nil
+}
+
+func (s *state) decodeStanding(r *reader, id string) {
+	read := standing{
+		hot: math.Float64frombits(r.uint64()), popular: math.Float64frombits(r.uint64()),
+		since: r.varint(), nextAt: r.varint(),
+	}
+	for range r.count() {
+		to, weight := r.text(), math.Float32frombits(r.uint32())
+		if n, ok := s.index.Item(to); ok && len(read.next) < maxPartners {
+			read.next = append(read.next, partner{item: n, gen: s.index.Generation(n), weight: weight})
+		}
+	}
+	if item, ok := s.index.Item(id); ok && !r.bad {
+		*s.standing.of(item) = read
+		s.standing.lead(item, &read)
+	}
+}
+
+// reader reads what encode wrote and remembers whether it was damaged.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+// count reads the number of things that follow; each takes at least one byte.
+func (r *reader) count() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 || v > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) take(n uint64) []byte {
+	if n > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
+		return make([]byte, min(n, 8))
+	}
+	taken := r.b[:n]
+	r.b = r.b[n:]
+	return taken
+}
+
+func (r *reader) text() string   { return string(r.take(r.count())) }
+func (r *reader) uint64() uint64 { return binary.BigEndian.Uint64(r.take(8)) }
+func (r *reader) uint32() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
+func (r *reader) key() knn.Key   { return knn.Key{r.uint64(), r.uint64()} }
+
+// load reads the snapshot in dir into an empty state. A snapshot that cannot be
+// read is set aside under another name, which is returned with the reason: what
+// it held is learned anew from the bus.
+func (s *state) load(dir string) (at bus.Positions, aside string, reason, err error) {
+	path := filepath.Join(dir, snapshotName)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", nil, nil
+	}
+	if err != nil {
+		return nil, "", nil, fmt.Errorf("recommender: snapshot: %w", err)
+	}
+	at, reason = s.decode(b)
+	if reason == nil {
+		return at, "", nil, nil
+	}
+	s.clear()
+	s.ruled, s.newest, s.coverage = false, 0, coverage{}
+	aside = path + ".damaged"
+	if err := os.Rename(path, aside); err != nil {
+		return nil, "", nil, fmt.Errorf("recommender: set snapshot aside: %w", err)
+	}
+	return nil, aside, reason, nil
+}
+
+// store writes a snapshot so that either the old or the new one is there, whole,
+// whatever happens.
+func store(dir string, b []byte) error {
+	f, err := os.CreateTemp(dir, snapshotName+".*.tmp")
+	if err != nil {
+		return fmt.Errorf("recommender: snapshot: %w", err)
+	}
+	defer os.Remove(f.Name()) // fails once it was renamed
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, snapshotName))
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("recommender: snapshot: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
