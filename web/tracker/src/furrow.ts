@@ -54,7 +54,7 @@ function safely(call: Call): void {
 }
 
 function serve(name: string): void {
-  const waiting = (page[name] as Queue | undefined)?.q;
+  const waiting = page[name] && (page[name] as Queue).q;
   const queue: Queue = (...args) => safely(args);
   queue.q = {}; // no array: another copy of this script leaves it alone
   page[name] = queue;

@@ -1,129 +1,89 @@
 import { sha1, uuid } from "./digest";
-import { Options, storage } from "./options";
+import { Options } from "./options";
 
 // The fields of the id cookie, in the order in which dots join them.
 const enum F { User, Created, Visits, Now, LastVisit, Session, Previous, FirstEvent, FirstTime, Index }
 
-const YEARS2 = 63072000;
-
 // Identity is who the visitor is and which visit this is. It reads and writes the
 // two cookies of Snowplow's tracker, so that both trackers see one visitor.
 export interface Identity {
-  // touch applies the session rule; with an event id it counts that event too.
-  touch(eventId?: string): { duid: string; sid: string; vid: string };
-  // fields is the id cookie, field by field.
-  fields(): string[];
-  // forget deletes both cookies and starts as a new visitor.
+  // touch applies the session rule and returns the id cookie's fields; with an
+  // event id it counts that event too.
+  touch(eventId?: string): string[];
+  // forget deletes both cookies; the next event is a new visitor's.
   forget(): void;
-  // keep says whether identifiers may be stored.
+  // keep says whether anything may be stored.
   keep(on: boolean): void;
 }
 
-function readCookie(name: string): string | undefined {
-  const hit = `; ${document.cookie}`.split(`; ${name}=`)[1];
-  return hit === undefined ? hit : hit.split(";")[0];
-}
+const readCookie = (name: string): string | undefined => (`; ${document.cookie}`.split(`; ${name}=`)[1] || "").split(";")[0];
 
 export function newIdentity(o: Options): Identity {
-  const prefix = o.cookieName || "_sp_";
-  const local = o.stateStorageStrategy === "localStorage";
-  const idle = o.sessionCookieTimeout === undefined ? 1800 : o.sessionCookieTimeout;
-  let stored = o.stateStorageStrategy !== "none";
-  let memory: string[] = [];
-  let seen = 0; // when the last event was, for a visitor without storage
+  const idle = o.sessionCookieTimeout || 1800;
+  // Every strategy but the cookie ones lives in memory.
+  const may = /^cookie/.test(o.stateStorageStrategy || "cookie");
+  const host = location.hostname;
+  let site = o.cookieDomain;
+  let stored = may;
+  let fields: string[] = [];
+  let seen = 0; // when the last event was, for a visitor without cookies
 
-  const write = (name: string, value: string, age: number, domain: string | undefined = o.cookieDomain): void => {
-    document.cookie = `${name}=${value};path=/;max-age=${age}${domain ? `;domain=${domain}` : ""};samesite=${o.cookieSameSite || "Lax"}${location.protocol === "https:" ? ";secure" : ""}`;
+  const write = (name: string, value: string, age: number): void => {
+    document.cookie = `${name}=${value};path=/;max-age=${age}${site ? `;domain=${site}` : ""};samesite=${o.cookieSameSite || "Lax"}${location.protocol === "https:" ? ";secure" : ""}`;
   };
 
   // The shortest suffix of the host name on which a cookie sticks is the site.
-  const host = location.hostname;
-  if (!o.cookieDomain && stored && !local) {
+  if (!site && may) {
     const labels = host.split(".");
-    for (let n = 2; n <= labels.length && !o.cookieDomain; n++) {
-      const domain = labels.slice(-n).join(".");
-      write("_sp_test", "1", 9, domain);
-      if (readCookie("_sp_test")) o.cookieDomain = domain;
-      write("_sp_test", "", 0, domain);
+    for (let n = 2, found = false; n <= labels.length && !found; n++) {
+      site = labels.slice(-n).join(".");
+      write("_sp_test", "1", 9);
+      found = !!readCookie("_sp_test");
+      write("_sp_test", "", 0);
+      if (!found) site = "";
     }
   }
-  const suffix = "." + sha1(`${(o.cookieDomain || host).replace(/^\./, "")}/`).slice(0, 4);
-  const id = `${prefix}id${suffix}`;
-  const ses = `${prefix}ses${suffix}`;
+  const name = (kind: string): string => `${o.cookieName || "_sp_"}${kind}.${sha1(`${site || host}/`).slice(0, 4)}`;
+  const id = name("id");
+  const ses = name("ses");
 
-  const get = (name: string): string | undefined => {
-    if (!local) return readCookie(name);
-    const box = storage();
-    const until = box && box.getItem(`${name}.expires`);
-    return until && +until > Date.now() ? box!.getItem(name) || undefined : undefined;
-  };
-  const put = (name: string, value: string, age: number): void => {
-    if (!local) return write(name, value, age);
-    const box = storage();
-    try {
-      box?.setItem(name, value);
-      box?.setItem(`${name}.expires`, `${Date.now() + age * 1000}`);
-    } catch {
-      // A full or forbidden store: the visitor lives in memory.
-    }
-  };
-
-  const load = (): string[] => {
-    const text = stored && get(id);
-    if (!text) return memory;
-    const f = text.split(".");
-    while (f.length < 10) f.push("");
-    return (memory = f);
-  };
-
-  const touch: Identity["touch"] = (eventId) => {
-    const now = Date.now();
-    const s = `${Math.round(now / 1000)}`;
-    let f = load();
-    const live = stored && get(ses) !== undefined ? true : now - seen < idle * 1000 && f.length > 0;
-    if (!f.length) f = memory = [uuid(), s, "0", "", "", "", "", "", "", "0"];
-    if (!live || !f[F.Session]) {
-      f[F.Previous] = f[F.Session];
-      f[F.LastVisit] = f[F.Now];
-      f[F.Visits] = `${+f[F.Visits] + 1}`;
-      f[F.Session] = uuid();
-      f[F.FirstEvent] = f[F.FirstTime] = "";
-      f[F.Index] = "0";
-    }
-    if (!f[F.User]) f[F.User] = uuid();
-    f[F.Now] = s;
-    if (eventId) {
-      if (!+f[F.Index]) {
+  return {
+    touch(eventId) {
+      const now = Date.now();
+      const s = `${Math.round(now / 1000)}`;
+      const text = stored && readCookie(id);
+      const f = fields = text ? text.split(".") : fields.length ? fields : [uuid(), s, "0"];
+      while (f.length < 10) f.push("");
+      if (!f[F.Session] || !((stored && readCookie(ses)) || now - seen < idle * 1000)) {
+        f[F.Previous] = f[F.Session];
+        f[F.LastVisit] = f[F.Now];
+        f[F.Visits] = `${+f[F.Visits] + 1}`;
+        f[F.Session] = uuid();
+        f[F.FirstEvent] = f[F.FirstTime] = f[F.Index] = "";
+      }
+      f[F.User] = f[F.User] || uuid();
+      f[F.Now] = s;
+      if (eventId && !+f[F.Index]) {
         f[F.FirstEvent] = eventId;
         f[F.FirstTime] = `${now}`;
       }
-      f[F.Index] = `${+f[F.Index] + 1}`;
-    }
-    seen = now;
-    if (stored) {
-      put(id, f.join("."), o.cookieLifetime || YEARS2);
-      put(ses, "*", idle);
-    }
-    return { duid: f[F.User], sid: f[F.Session], vid: f[F.Visits] };
-  };
-
-  const wipe = (): void => {
-    for (const name of [id, ses]) {
-      write(name, "", 0);
-      storage()?.removeItem(name);
-      storage()?.removeItem(`${name}.expires`);
-    }
-    memory = [];
-    seen = 0;
-  };
-
-  return {
-    touch,
-    fields: load,
-    forget: wipe,
+      f[F.Index] = `${+f[F.Index] + (eventId ? 1 : 0)}`;
+      seen = now;
+      if (stored) {
+        write(id, f.join("."), o.cookieLifetime || 63072000);
+        write(ses, "*", idle);
+      }
+      return f;
+    },
+    forget() {
+      write(id, "", 0);
+      write(ses, "", 0);
+      fields = [];
+      seen = 0;
+    },
     keep(on) {
-      if (!on) wipe();
-      stored = on && o.stateStorageStrategy !== "none";
+      if (!on) this.forget();
+      stored = on && may;
     },
   };
 }

@@ -24,7 +24,8 @@ export interface Options {
   cookieLifetime?: number; // seconds
   cookieSameSite?: string;
   sessionCookieTimeout?: number; // seconds
-  stateStorageStrategy?: "cookieAndLocalStorage" | "cookie" | "localStorage" | "none";
+  // Without cookies the visitor lives as long as the page.
+  stateStorageStrategy?: "cookieAndLocalStorage" | "cookie" | "none";
   anonymousTracking?: Anonymous;
   respectDoNotTrack?: boolean;
   connectionTimeout?: number; // milliseconds

@@ -31,14 +31,14 @@ export function newOutbox(ns: string, url: string, o: Options): Outbox {
 
   const save = (e: Entry): void => {
     try {
-      box?.setItem(e.key, JSON.stringify([e.event, e.anonymous]));
+      box!.setItem(e.key, JSON.stringify([e.event, e.anonymous]));
     } catch {
-      // A full store: the event stays in memory only.
+      // No store, or a full one: the event stays in memory only.
     }
   };
   const drop = (gone: Entry[]): void => {
     queue = queue.filter((e) => !gone.includes(e));
-    gone.forEach((e) => box?.removeItem(e.key));
+    if (box) gone.forEach((e) => box.removeItem(e.key));
   };
 
   // adopt takes over what earlier pages could not deliver.
@@ -65,7 +65,7 @@ export function newOutbox(ns: string, url: string, o: Options): Outbox {
     for (const e of queue) {
       if (e.event === held) break;
       if (flying.includes(e)) continue;
-      size += new TextEncoder().encode(JSON.stringify(e.event)).length;
+      size += new Blob([JSON.stringify(e.event)]).size;
       if (batch.length && (size > BATCH || e.anonymous !== batch[0].anonymous)) break;
       batch.push(e);
     }

@@ -1,12 +1,11 @@
 import { Activity, newActivity } from "./activity";
 import { uuid } from "./digest";
-import { sell, Sale } from "./ecommerce";
+import { Sale, sales, sell } from "./ecommerce";
 import { newIdentity } from "./identity";
 import { changed, place, watch } from "./navigation";
 import { Anonymous, Common, ContextMaker, Options, Payload, SelfDescribing } from "./options";
 import { newOutbox } from "./outbox";
 
-const VERSION = "furrow-0.1.0";
 const SETTLE = 150; // ms for a new page to set its title
 const ECHO = 2000; // ms in which a page's own call repeats an automatic page view
 const PREFIX = "iglu:com.snowplowanalytics.snowplow/";
@@ -14,16 +13,21 @@ const PREFIX = "iglu:com.snowplowanalytics.snowplow/";
 // The page view id is one for all trackers of the page.
 let view = "";
 
-export type Tracker = Record<string, (...args: any[]) => unknown>; // eslint-disable-line
+// What a page calls by name; the page's code is not type-checked, so this is where
+// the types begin.
+export type Tracker = Record<string, (...args: any[]) => unknown>;
 
 type PageView = Common & { title?: string; contextCallback?: () => SelfDescribing[] };
 
-export function newTracker(ns: string, collector: string, options: Options = {}): Tracker {
-  const o = { ...options };
-  const origin = (/^https?:/.test(collector) ? collector : `${location.protocol === "http:" ? "http" : "https"}://${collector}`).replace(/\/+$/, "");
+interface Tracked { event: Payload; context: SelfDescribing[] }
+
+export function newTracker(ns: string, collector: string, o: Options = {}): Tracker {
+  const origin = (/:\/\//.test(collector) ? collector : `${location.protocol === "http:" ? "http" : "https"}://${collector}`).replace(/\/+$/, "");
   const identity = newIdentity(o);
-  const outbox = newOutbox(ns, `${origin}${o.postPath || "/com.snowplowanalytics.snowplow/tp2"}`, o);
-  let anonymous: Anonymous = false;
+  const outbox = newOutbox(ns, origin + (o.postPath || "/com.snowplowanalytics.snowplow/tp2"), o);
+  let anonymous: Anonymous;
+  let sessions: boolean; // may events carry a session?
+  let bare: boolean; // must the collector set no cookie and keep no address?
   let globals: (SelfDescribing | ContextMaker)[] = [];
   let user: string | undefined;
   let customUrl: string | undefined;
@@ -31,41 +35,42 @@ export function newTracker(ns: string, collector: string, options: Options = {})
   let referrer = document.referrer;
   let url = location.href;
   let viewed = ""; // the id of this tracker's last page view
-  let pending: { event: Payload; context: SelfDescribing[] } | undefined; // waits for its title
+  let pending: Tracked | undefined; // an automatic page view that waits for its title
   let automatic: { at: number; href: string; title: string } | undefined; // may be repeated by the page
   let activity: Activity | undefined;
-  let pings: (() => SelfDescribing[]) | undefined;
+  let entities = (): SelfDescribing[] => []; // the page view's own, which pings repeat
 
-  const sessions = (): boolean => !anonymous || (anonymous !== true && !!anonymous.withSessionTracking);
-  const hidden = (): boolean => anonymous !== false && anonymous !== true && !!anonymous.withServerAnonymisation;
   const setAnonymous = (to: Anonymous): void => {
     anonymous = to;
+    const how = to === true ? {} : to || { withSessionTracking: true };
+    sessions = !!how.withSessionTracking;
+    bare = !!how.withServerAnonymisation;
     if (to) user = undefined;
-    identity.keep(sessions());
+    identity.keep(sessions);
+    if (sessions) identity.touch();
   };
 
-  const wrap = (schema: string, data: unknown): string => JSON.stringify({ schema: PREFIX + schema, data });
-  const envelope = (context: SelfDescribing[]): string => wrap("contexts/jsonschema/1-0-0", context);
+  const wrap = (name: string, data: unknown): string => JSON.stringify({ schema: `${PREFIX}${name}/jsonschema/1-0-0`, data });
 
   const contexts = (event: Payload, own?: SelfDescribing[] | null): SelfDescribing[] => {
-    const all = [...(own || [])];
+    let all = own || [];
     for (const g of globals) {
       // A page's own function that fails costs its entity, not the event.
       try {
-        const made = typeof g === "function" ? g({ eventType: event.e, event }) : g;
-        if (made) all.push(...(Array.isArray(made) ? made : [made]));
+        all = all.concat((typeof g === "function" ? g({ eventType: event.e, event }) : g) || []);
       } catch (e) {
         console.error(e);
       }
     }
     if (!o.contexts || o.contexts.webPage !== false) {
-      view = view || uuid();
-      all.push({ schema: `${PREFIX}web_page/jsonschema/1-0-0`, data: { id: view } });
+      all = all.concat({ schema: `${PREFIX}web_page/jsonschema/1-0-0`, data: { id: (view = view || uuid()) } });
     }
     return all;
   };
 
-  const track = (own: Payload, common: Common = {}, hold = false): { event: Payload; context: SelfDescribing[] } | undefined => {
+  const track = (own: Payload, common: Common = {}, hold?: boolean): Tracked | undefined => {
+    // The event belongs to the page view the visitor is on by now.
+    changed();
     if (o.respectDoNotTrack && navigator.doNotTrack === "1") return undefined;
     const href = customUrl || location.href;
     if (href !== url) {
@@ -73,57 +78,61 @@ export function newTracker(ns: string, collector: string, options: Options = {})
       url = href;
     }
     const d = document.documentElement;
-    const eid = uuid();
-    const ts = common.timestamp;
+    const size = (w: number, h: number): string => `${w}x${h}`;
+    const ts = common.timestamp || Date.now();
+    const { type, value } = typeof ts === "object" ? ts : { type: "dtm", value: ts };
     const event: Payload = {
       ...own,
       url,
       refr: customReferrer === undefined ? referrer : customReferrer,
-      eid,
-      tv: VERSION,
+      eid: uuid(),
+      tv: "furrow-0.1.0",
       tna: ns,
       aid: o.appId || "",
       p: o.platform || "web",
       cookie: navigator.cookieEnabled ? "1" : "0",
       cs: document.characterSet,
       lang: navigator.language,
-      res: `${screen.width}x${screen.height}`,
+      res: size(screen.width, screen.height),
       cd: `${screen.colorDepth}`,
       tz: Intl.DateTimeFormat().resolvedOptions().timeZone || "",
-      vp: `${innerWidth}x${innerHeight}`,
-      ds: `${Math.max(d.clientWidth, d.offsetWidth, d.scrollWidth)}x${Math.max(d.clientHeight, d.offsetHeight, d.scrollHeight)}`,
-      [typeof ts === "object" && ts.type === "ttm" ? "ttm" : "dtm"]: `${(typeof ts === "object" ? ts.value : ts) || Date.now()}`,
+      vp: size(innerWidth, innerHeight),
+      ds: size(Math.max(d.clientWidth, d.scrollWidth), Math.max(d.clientHeight, d.scrollHeight)),
+      [type]: `${value}`,
     };
-    if (sessions()) {
-      const { duid, sid, vid } = identity.touch(eid);
-      Object.assign(event, { vid, sid }, !anonymous && { duid, uid: user || "" });
+    if (sessions) {
+      const f = identity.touch(event.eid);
+      event.vid = f[2];
+      event.sid = f[5];
+      if (!anonymous) {
+        event.duid = f[0];
+        event.uid = user || "";
+      }
     }
     const context = contexts(event, common.context);
-    if (context.length) event.co = envelope(context);
-    for (const k of Object.keys(event)) if (!event[k]) delete event[k];
-    outbox.add(event, hidden(), hold);
+    if (context.length) event.co = wrap("contexts", context);
+    for (const k in event) if (!event[k]) delete event[k];
+    outbox.add(event, bare, hold);
     return { event, context };
   };
 
   // settle gives the automatic page view the title the page has by now.
-  const settle = (): void => {
+  const settle = (title = document.title): void => {
     if (!pending) return;
-    const { event } = pending;
+    pending.event.page = title;
+    if (automatic) automatic.title = title;
+    outbox.release(pending.event);
     pending = undefined;
-    if (automatic && !event.page) event.page = automatic.title = document.title;
-    outbox.release(event);
   };
 
-  const pageView = (common: PageView = {}, auto = false): void => {
+  const pageView = (common: PageView, auto?: boolean): void => {
     if (viewed === view) view = uuid();
     viewed = view;
-    const context = [...(common.context || []), ...(common.contextCallback ? common.contextCallback() : [])];
-    const title = common.title || (auto ? "" : document.title);
-    const made = track({ e: "pv", page: title }, { ...common, context }, auto);
-    automatic = auto ? { at: Date.now(), href: place(), title } : undefined;
-    pings = () => [...(common.context || []), ...(common.contextCallback ? common.contextCallback() : [])];
-    activity?.restart();
-    if (auto && made) {
+    entities = () => (common.context || []).concat(common.contextCallback ? common.contextCallback() : []);
+    const made = track({ e: "pv", page: auto ? "" : common.title || document.title }, { ...common, context: entities() }, auto);
+    automatic = auto ? { at: Date.now(), href: place(), title: "" } : undefined;
+    if (activity) activity.restart();
+    if (auto) {
       pending = made;
       setTimeout(() => { if (pending === made) settle(); }, SETTLE);
     }
@@ -131,18 +140,15 @@ export function newTracker(ns: string, collector: string, options: Options = {})
 
   // repeats says whether the page's own call means the page view that the
   // navigation has made already; one still waiting takes its title and entities.
-  const repeats = (common: PageView = {}): boolean => {
+  const repeats = ({ title, context }: PageView): boolean => {
     const a = automatic;
-    if (!a || a.href !== place() || customUrl) return false;
-    if (!pending && common.title && common.title !== a.title && Date.now() - a.at > ECHO) return false;
-    automatic = undefined;
+    if (!a || a.href !== place() || customUrl || (title && title !== a.title && Date.now() - a.at > ECHO)) return false;
     if (pending) {
-      const { event, context } = pending;
-      event.page = common.title || document.title;
-      context.unshift(...(common.context || []));
-      if (context.length) event.co = envelope(context);
-      settle();
+      const all = (context || []).concat(pending.context);
+      if (all.length) pending.event.co = wrap("contexts", all);
+      settle(title);
     }
+    automatic = undefined;
     return true;
   };
 
@@ -150,7 +156,7 @@ export function newTracker(ns: string, collector: string, options: Options = {})
     settle();
     outbox.flush(true);
   };
-  document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") leave(); });
+  document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); });
   addEventListener("pagehide", leave);
   if (o.navigation !== false) {
     watch((leaving) => {
@@ -160,66 +166,56 @@ export function newTracker(ns: string, collector: string, options: Options = {})
     });
   }
   setAnonymous(o.anonymousTracking || false);
-  if (sessions()) identity.touch();
 
   const self: Tracker = {
-    trackPageView: (common?: PageView) => { if (!repeats(common)) pageView(common); },
-    trackStructEvent: (e: Common & Record<string, unknown>) => {
-      const s = (v: unknown): string => (v === undefined || v === null ? "" : `${v}`);
-      track({ e: "se", se_ca: s(e.category), se_ac: s(e.action), se_la: s(e.label), se_pr: s(e.property), se_va: s(e.value) }, e as Common);
+    trackPageView(common: PageView = {}) {
+      changed();
+      if (!repeats(common)) pageView(common);
     },
-    trackSelfDescribingEvent: (e: Common & { event: SelfDescribing }) => {
-      track({ e: "ue", ue_pr: wrap("unstruct_event/jsonschema/1-0-0", e.event) }, e);
+    trackStructEvent(e: Common & Record<string, unknown>) {
+      const s = (k: string): string => `${e[k] === undefined || e[k] === null ? "" : e[k]}`;
+      track({ e: "se", se_ca: s("category"), se_ac: s("action"), se_la: s("label"), se_pr: s("property"), se_va: s("value") }, e);
     },
-    addGlobalContexts: (list: (SelfDescribing | ContextMaker)[]) => { globals.push(...list); },
+    trackSelfDescribingEvent(e: Common & { event: SelfDescribing }) {
+      track({ e: "ue", ue_pr: wrap("unstruct_event", e.event) }, e);
+    },
+    addGlobalContexts: (list: (SelfDescribing | ContextMaker)[]) => { globals = globals.concat(list); },
     removeGlobalContexts: (list: (SelfDescribing | ContextMaker)[]) => { globals = globals.filter((g) => !list.includes(g)); },
-    clearGlobalContexts: () => { globals = []; },
-    setUserId: (id?: string | null) => { user = id || undefined; },
+    setUserId: (id?: string) => { user = id; },
     setCustomUrl: (to: string) => { customUrl = new URL(to, location.href).href; },
     setReferrerUrl: (to: string) => { customReferrer = to; },
-    enableActivityTracking: (c: { minimumVisitLength: number; heartbeatDelay: number }) => {
+    enableActivityTracking(c: { minimumVisitLength: number; heartbeatDelay: number }) {
       activity = activity || newActivity(c.minimumVisitLength * 1000, c.heartbeatDelay * 1000, (offsets) => {
-        track({ e: "pp", page: document.title, ...offsets }, { context: pings && pings() });
+        track({ e: "pp", page: document.title, ...offsets }, { context: entities() });
       });
       if (viewed) activity.restart();
     },
-    updatePageActivity: () => activity?.touch(),
-    enableAnonymousTracking: (c?: { options?: Anonymous }) => setAnonymous(c?.options || true),
+    updatePageActivity: () => activity && activity.touch(),
+    enableAnonymousTracking: (c?: { options?: Anonymous }) => setAnonymous((c && c.options) || true),
     disableAnonymousTracking: () => setAnonymous(false),
-    clearUserData: () => {
+    clearUserData() {
       identity.forget();
       user = automatic = undefined; // the next page view is another visitor's
-      if (sessions()) identity.touch();
     },
     flushBuffer: () => outbox.flush(),
-    getDomainUserId: () => (anonymous ? undefined : identity.touch().duid),
-    getDomainUserInfo: () => identity.fields(),
-    getDomainSessionIndex: () => +identity.fields()[2],
-    getSessionId: () => (sessions() ? identity.touch().sid : undefined),
+    getDomainUserId: () => (anonymous ? undefined : identity.touch()[0]),
+    getSessionId: () => (sessions ? identity.touch()[5] : undefined),
     getUserId: () => user,
-    getPageViewId: () => (view = view || uuid()),
-    recommend: (c: { n?: number; itemId?: string }, done: (answer: unknown) => void) => {
+    getPageViewId() {
+      changed();
+      return (view = view || uuid());
+    },
+    recommend(c: { n?: number; itemId?: string }, done: (answer: unknown) => void) {
       const ask = new URLSearchParams();
-      const sid = self.getSessionId() as string | undefined;
-      if (sid) ask.set("session_id", sid);
-      if (c.itemId) ask.set("item_id", c.itemId);
-      if (c.n) ask.set("n", `${c.n}`);
-      fetch(`${origin}/v1/recommend?${ask}`, { credentials: "omit" })
-        .then((r) => (r.ok ? r.json() : null), () => null).then(done);
+      const add = (name: string, value: unknown): void => { if (value) ask.set(name, `${value}`); };
+      add("session_id", self.getSessionId());
+      add("item_id", c.itemId);
+      add("n", c.n);
+      fetch(`${origin}/v1/recommend?${ask}`, { credentials: "omit" }).then((r) => (r.ok ? r.json() : null)).catch(() => null).then(done);
     },
   };
-
-  // Every call looks first whether the page has moved on, so that its event
-  // belongs to the page view the visitor is on.
-  for (const name of Object.keys(self)) {
-    const call = self[name];
-    self[name] = (...args) => {
-      if (/^(track|getPage)/.test(name)) changed();
-      return call(...args);
-    };
-  }
-  for (const name of ["ProductView", "ProductListView", "ProductListClick", "AddToCart", "RemoveFromCart", "CheckoutStep", "Transaction"]) {
-    self[`track${name}`] = (sale: Sale) => self.trackSelfDescribingEvent(sell(`track${name}`, sale));
+  for (const [call, type, name] of sales) {
+    self[call] = (sale: Sale) => self.trackSelfDescribingEvent(sell(type, name, sale));
   }
   return self;
 }
