@@ -1,0 +1,215 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"furrow/internal/bus"
+	"furrow/internal/enrich"
+	"furrow/internal/event"
+	"furrow/internal/store"
+)
+
+// load is what one transaction stores and acknowledges.
+type load struct {
+	rows    []store.Row
+	bad     []event.BadRow
+	records int
+	bytes   int64
+	begun   time.Time // when its first record was taken
+	oldest  time.Time // publish times
+	newest  time.Time
+	acks    []bus.Batch // the last one of each partition
+}
+
+func (l *load) add(b bus.Batch, results []enrich.Result) {
+	for i, res := range results {
+		m := &b.Messages[i]
+		for _, e := range res.Events {
+			l.rows = append(l.rows, store.Row{Event: e, Record: m.Value})
+		}
+		l.bad = append(l.bad, res.Bad...)
+		l.bytes += int64(len(m.Value))
+		l.oldest = earlier(l.oldest, m.Time)
+		if m.Time.After(l.newest) {
+			l.newest = m.Time
+		}
+	}
+	l.records += len(results)
+	b.Messages = nil
+	for i := range l.acks {
+		if l.acks[i].Partition == b.Partition {
+			l.acks[i] = b
+			return
+		}
+	}
+	l.acks = append(l.acks, b)
+}
+
+// flight is a load on its way into the database.
+type flight struct {
+	load *load
+	done context.Context // ends when it landed
+	err  error           // read after done
+}
+
+// toStore moves records into the database: while one load is being written, the
+// next is gathered and enriched.
+type toStore struct {
+	*Recorder
+	g      *group
+	sub    bus.Subscription
+	next   *load
+	flight *flight
+}
+
+func (r *Recorder) runStore() error {
+	sub, err := r.subscribe(r.store)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Close() }() // what it would lose comes again
+	t := &toStore{Recorder: r, g: r.store, sub: sub, next: new(load)}
+	for {
+		stopped := t.gather()
+		if t.flight != nil {
+			if err := t.land(); err != nil {
+				return err
+			}
+		}
+		if len(t.next.acks) > 0 && (stopped != nil || t.ripe()) {
+			t.launch()
+		}
+		if stopped == nil {
+			continue
+		}
+		if t.flight != nil {
+			if err := t.land(); err != nil {
+				return err
+			}
+		}
+		if t.g.ended.Err() != nil {
+			return nil
+		}
+		return stopped
+	}
+}
+
+func (t *toStore) full() bool {
+	return len(t.next.rows)+len(t.next.bad) >= t.cfg.BatchEvents || t.next.bytes >= t.cfg.BatchBytes
+}
+
+// ripe reports whether the next load should be written now.
+func (t *toStore) ripe() bool {
+	return t.full() || time.Since(t.next.begun) >= t.cfg.BatchAge
+}
+
+// gather takes records until the load is ripe or the flight has landed. It fails
+// when Run is to end or the bus was closed; what was gathered then still counts.
+func (t *toStore) gather() error {
+	for !t.full() {
+		b, err := t.wait()
+		switch {
+		case t.g.ended.Err() != nil:
+			return t.g.ended.Err()
+		case errors.Is(err, bus.ErrClosed):
+			return err
+		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+			return nil // the flight landed, or the load is old enough
+		case err != nil:
+			t.g.fails(err)
+			t.g.wait(t.g.ended, t.cfg.RetryMax)
+			continue
+		}
+		if b.Notice != bus.Delivery {
+			continue // rows of a lost partition do no harm, and Ack says ErrLost
+		}
+		results, err := t.feed.enrich(t.g.ended, storeSide, b)
+		if err != nil {
+			return err
+		}
+		if len(t.next.acks) == 0 {
+			t.next.begun = time.Now()
+		}
+		t.next.add(b, results)
+		t.note()
+	}
+	return nil
+}
+
+// wait asks the bus for records, for as long as there is nothing else to do.
+func (t *toStore) wait() (bus.Batch, error) {
+	ctx, cancel := context.WithCancel(t.g.ended)
+	defer cancel()
+	switch {
+	case t.flight != nil:
+		defer context.AfterFunc(t.flight.done, cancel)()
+	case len(t.next.acks) > 0:
+		ctx, cancel = context.WithDeadline(ctx, t.next.begun.Add(t.cfg.BatchAge))
+		defer cancel()
+	}
+	return t.sub.Next(ctx)
+}
+
+func (t *toStore) note() {
+	oldest := t.next.oldest
+	if t.flight != nil {
+		oldest = earlier(oldest, t.flight.load.oldest)
+	}
+	t.g.waiting(oldest)
+}
+
+// launch starts writing the load.
+func (t *toStore) launch() {
+	done, landed := context.WithCancel(context.WithoutCancel(t.g.ended))
+	f := &flight{load: t.next, done: done}
+	t.flight, t.next = f, new(load)
+	go func() {
+		defer landed()
+		f.err = t.write(f.load)
+	}()
+}
+
+func (t *toStore) write(l *load) error {
+	var inserted store.Inserted
+	if l.records > 0 {
+		if err := t.g.hold(); err != nil {
+			return err
+		}
+		err := t.g.persist(nil, func(ctx context.Context) (err error) {
+			inserted, err = t.opts.Store.Insert(ctx, l.rows, l.bad)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		t.metrics.freshness.Observe(max(t.opts.Now().Sub(l.oldest), 0).Seconds())
+	}
+	if t.opts.Tap != nil && l.records > 0 {
+		events := make([]*event.Event, len(l.rows))
+		for i := range l.rows {
+			events[i] = l.rows[i].Event
+		}
+		t.opts.Tap.Recorded(events, l.bad)
+	}
+	t.g.handled(l.records, len(l.rows), len(l.bad), inserted.Doubles, l.newest)
+	return nil
+}
+
+// land waits for the flight and acknowledges what it stored.
+func (t *toStore) land() error {
+	f := t.flight
+	<-f.done.Done()
+	t.flight = nil
+	if f.err != nil {
+		return f.err
+	}
+	for _, b := range f.load.acks {
+		if err := t.g.ack(t.sub, b); err != nil {
+			return err
+		}
+	}
+	t.note()
+	return nil
+}
