@@ -185,8 +185,8 @@ type live struct {
 	stop func()
 }
 
-func start(t testing.TB, d *double, dir string, change func(*Config)) *live {
-	t.Helper()
+func start(tb testing.TB, d *double, dir string, change func(*Config)) *live {
+	tb.Helper()
 	cfg := Default()
 	cfg.Serve.Wait = 5 * time.Second // tests wait for their own writes, however slow the machine
 	if change != nil {
@@ -194,7 +194,7 @@ func start(t testing.TB, d *double, dir string, change func(*Config)) *live {
 	}
 	r, err := New(cfg, Options{Bus: d, Dir: dir, Parse: parseDoc, Head: d.head})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -204,17 +204,17 @@ func start(t testing.TB, d *double, dir string, change func(*Config)) *live {
 		once.Do(func() {
 			cancel()
 			if err := <-done; err != nil {
-				t.Errorf("Run: %v", err)
+				tb.Errorf("Run: %v", err)
 			}
 		})
 	}
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return &live{Recommender: r, bus: d, dir: dir, stop: stop}
 }
 
 // until polls a condition that another goroutine brings about.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func until(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
 	deadline := time.After(10 * time.Second)
@@ -222,7 +222,7 @@ func until(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-ticker.C:
 		case <-deadline:
-			t.Fatalf("not in 10 s: %s", what)
+			tb.Fatalf("not in 10 s: %s", what)
 		}
 	}
 }

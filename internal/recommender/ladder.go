@@ -55,6 +55,19 @@ const (
 
 // recommend makes a list. The caller holds the shared lock.
 func (s *state) recommend(w wanted, p *knn.Params) []Item {
+	q := s.query(w)
+	l := &list{s: s, n: w.n, explain: w.explain, out: s.leaveOut(w.exclude, q.Context)}
+	for item := range l.out {
+		q.Exclude = append(q.Exclude, item)
+	}
+	l.add(sourceSession, s.index.Search(q, p).Items)
+	l.climbDown(q.Context)
+	return l.items
+}
+
+// query finds the session that a request is about and joins the item that is
+// being looked at.
+func (s *state) query(w wanted) knn.Query {
 	q := knn.Query{N: w.n, Explain: w.explain}
 	if w.session != "" {
 		q.Own, q.HasOwn = hashed("session", w.session), true
@@ -65,37 +78,36 @@ func (s *state) recommend(w wanted, p *knn.Params) []Item {
 	if q.HasOwn {
 		q.Context = s.index.Session(nil, q.Own)
 	}
-	if w.item != "" {
-		item, ok := s.index.Item(w.item)
-		if !ok {
-			item = math.MaxUint32
-		}
-		if last := len(q.Context) - 1; last < 0 || q.Context[last] != item {
-			q.Context = append(q.Context, item)
-		}
+	if w.item == "" {
+		return q
 	}
-	l := &list{s: s, n: w.n, explain: w.explain, out: map[uint32]bool{}}
-	for _, id := range w.exclude {
+	item, ok := s.index.Item(w.item)
+	if !ok {
+		item = math.MaxUint32 // unknown, but it pushes the others back
+	}
+	if last := len(q.Context) - 1; last < 0 || q.Context[last] != item {
+		q.Context = append(q.Context, item)
+	}
+	return q
+}
+
+// leaveOut returns the items that must not be listed.
+func (s *state) leaveOut(exclude []string, context []uint32) map[uint32]bool {
+	out := map[uint32]bool{}
+	for _, id := range exclude {
 		if item, ok := s.index.Item(id); ok {
-			l.out[item] = true
+			out[item] = true
 		}
 	}
-	if last := len(q.Context) - 1; last >= 0 {
-		if s.cfg.Serve.ExcludeCurrent {
-			l.out[q.Context[last]] = true
-		}
-		if s.cfg.Serve.ExcludeSeen {
-			for _, item := range q.Context {
-				l.out[item] = true
-			}
+	if s.cfg.Serve.ExcludeCurrent && len(context) > 0 {
+		out[context[len(context)-1]] = true
+	}
+	if s.cfg.Serve.ExcludeSeen {
+		for _, item := range context {
+			out[item] = true
 		}
 	}
-	for item := range l.out {
-		q.Exclude = append(q.Exclude, item)
-	}
-	l.add(sourceSession, s.index.Search(q, p).Items)
-	l.climbDown(q.Context)
-	return l.items
+	return out
 }
 
 // climbDown fills a list from the lower rungs.

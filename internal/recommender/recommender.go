@@ -117,12 +117,11 @@ func (r *Recommender) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("recommender: subscribe: %w", err)
 	}
-	defer sub.Close()
 	r.running.Store(true)
 	defer r.running.Store(false)
 	w := newWriter(r, sub)
 	err = r.consume(ctx, sub, w)
-	return errors.Join(err, w.finish(ctx))
+	return errors.Join(err, w.finish(ctx), sub.Close())
 }
 
 func (r *Recommender) consume(ctx context.Context, sub bus.Subscription, w *writer) error {
@@ -138,7 +137,7 @@ func (r *Recommender) consume(ctx context.Context, sub bus.Subscription, w *writ
 				w.input += r.apply(b)
 			}
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end of ctx is the wish to stop
 		case errors.Is(err, bus.ErrClosed):
 			return fmt.Errorf("recommender: next: %w", err)
 		case errors.Is(err, context.DeadlineExceeded):

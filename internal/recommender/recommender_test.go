@@ -20,16 +20,16 @@ import (
 	"furrow/internal/recommender/evaluate"
 )
 
-func ask(t testing.TB, r *live, target string) Answer {
-	t.Helper()
+func ask(tb testing.TB, r *live, target string) Answer {
+	tb.Helper()
 	w := httptest.NewRecorder()
 	r.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
 	if w.Code != http.StatusOK {
-		t.Fatalf("%s: %d %s", target, w.Code, w.Body)
+		tb.Fatalf("%s: %d %s", target, w.Code, w.Body)
 	}
 	var a Answer
 	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a
 }

@@ -62,7 +62,7 @@ func parseKind(name string) (Kind, error) {
 	}
 	for k, n := range kindNames {
 		if n == name {
-			return Kind(k), nil //nolint:gosec // four names
+			return Kind(k), nil
 		}
 	}
 	return 0, fmt.Errorf("kind %q must be view, cart, purchase or ignore", name)

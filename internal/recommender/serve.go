@@ -20,9 +20,9 @@ type Answer struct {
 	Items            []Item    `json:"items"`
 	Model            string    `json:"model"`
 	AsOf             time.Time `json:"as_of,omitzero"` // time of the newest event that was learned; absent when none was
-	LagMillis        int64     `json:"lag_ms"`   // how far the lists are behind what was published; 0: not at all
-	Stale            bool      `json:"stale"`    // something published before the request is missing
-	Fallback         bool      `json:"fallback"` // nothing in the list comes from sessions like this one
+	LagMillis        int64     `json:"lag_ms"`         // how far the lists are behind what was published; 0: not at all
+	Stale            bool      `json:"stale"`          // something published before the request is missing
+	Fallback         bool      `json:"fallback"`       // nothing in the list comes from sessions like this one
 }
 
 const (

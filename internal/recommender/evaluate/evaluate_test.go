@@ -62,7 +62,7 @@ func TestLists(t *testing.T) {
 		TestFile:  write("test.tsv", "5\t10\t20\n5\tcup\t21\n5\t7\t22\nx\tnew\t30\nx\t10\t31\n"),
 		Algorithm: "vsknn", Params: map[string]string{"idf": "0"},
 		ListsFile: filepath.Join(dir, "lists.jsonl"),
-		Progress:  func(done, total int) { calls++; last = total },
+		Progress:  func(_, total int) { calls++; last = total },
 	}
 	r, err := Run(t.Context(), opt)
 	if err != nil {

@@ -44,7 +44,7 @@ func whole(at func(*settings) *int, least int) parameter {
 	}
 }
 
-func real(at func(*settings) *float64, least float64) parameter { //nolint:revive // shadows a builtin that nobody needs here
+func number(at func(*settings) *float64, least float64) parameter {
 	return parameter{
 		set: func(s *settings, v string) error {
 			f, err := strconv.ParseFloat(v, 64)
@@ -96,7 +96,7 @@ var parameters = map[string]parameter{
 	"m":       whole(func(s *settings) *int { return &s.search.M }, 1).with("most recent candidate sessions considered"),
 	"k":       whole(func(s *settings) *int { return &s.search.K }, 1).with("nearest sessions used"),
 	"last":    whole(func(s *settings) *int { return &s.search.LastN }, 0).with("newest clicks of the session that count; 0: all"),
-	"idf":     real(func(s *settings) *float64 { return &s.search.IDF }, 0).with("how much rare items gain; 0: nothing"),
+	"idf":     number(func(s *settings) *float64 { return &s.search.IDF }, 0).with("how much rare items gain; 0: nothing"),
 	"minlen":  whole(func(s *settings) *int { return &s.minDistinct }, 1).with("distinct items from which a session is a neighbour"),
 	"maxlen":  maxLen().with("distinct items up to which a session is a neighbour; 0: any; auto: their 99.5th percentile"),
 	"first":   yesNo(func(s *settings) *bool { return &s.firstSeen }).with("date a session by its newest first click on an item (1) or by its newest click (0)"),
@@ -110,27 +110,27 @@ var parameters = map[string]parameter{
 	"match": weighting(func(s *settings) *knn.Weighting { return &s.search.Match }).
 		with("weight of a neighbour by its newest match, same names", knn.VSkNN),
 	"cosine": yesNo(func(s *settings) *bool { return &s.search.Cosine }).with("cosine similarity instead of vec", knn.VSkNN),
-	"l1":     real(func(s *settings) *float64 { return &s.search.L1 }, 1e-6).with("decay by position in the session", knn.VSTAN),
-	"l2":     real(func(s *settings) *float64 { return &s.search.L2 }, 1e-6).with("decay by age of a neighbour, days", knn.VSTAN),
-	"l3":     real(func(s *settings) *float64 { return &s.search.L3 }, 1e-6).with("decay by distance to the match inside a neighbour", knn.VSTAN),
-	"l4":     real(func(s *settings) *float64 { return &s.search.L4 }, 1e-6).with("decay by position of the match", knn.VSTAN),
+	"l1":     number(func(s *settings) *float64 { return &s.search.L1 }, 1e-6).with("decay by position in the session", knn.VSTAN),
+	"l2":     number(func(s *settings) *float64 { return &s.search.L2 }, 1e-6).with("decay by age of a neighbour, days", knn.VSTAN),
+	"l3":     number(func(s *settings) *float64 { return &s.search.L3 }, 1e-6).with("decay by distance to the match inside a neighbour", knn.VSTAN),
+	"l4":     number(func(s *settings) *float64 { return &s.search.L4 }, 1e-6).with("decay by position of the match", knn.VSTAN),
 }
 
 func maxLen() parameter {
-	number := whole(func(s *settings) *int { return &s.maxDistinct }, 0)
+	limit := whole(func(s *settings) *int { return &s.maxDistinct }, 0)
 	return parameter{
 		set: func(s *settings, v string) error {
 			if v == "auto" {
 				s.maxDistinct = -1
 				return nil
 			}
-			return number.set(s, v)
+			return limit.set(s, v)
 		},
 		get: func(s *settings) string {
 			if s.maxDistinct < 0 {
 				return "auto"
 			}
-			return number.get(s)
+			return limit.get(s)
 		},
 	}
 }

@@ -129,23 +129,24 @@ func (x *Index) Add(key Key, id string, at int64) Added {
 		}
 		x.expire(x.clock - horizon)
 	}
+	if id == "" || len(id) > maxIDLen {
+		return Added{}
+	}
 	n, ok := x.find(key)
 	opened := !ok
 	if opened {
-		if id == "" || len(id) > maxIDLen {
-			return Added{}
-		}
 		n = x.open(key, at)
 	} else if x.newest != n {
 		x.unlink(n)
 		x.link(n)
 	}
-	it, ok := x.intern(id, n)
-	if !ok || !x.reserve(n) {
-		if ok && x.items[it].refs == 0 {
-			x.release(it)
-		}
-		if opened {
+	// The room comes first: making it may reclaim the number of this very item.
+	var it uint32
+	if ok = x.reserve(n); ok {
+		it, ok = x.intern(id, n)
+	}
+	if !ok {
+		if opened || len(x.slot(n).log) == 0 {
 			x.evict(n)
 		}
 		return Added{}
@@ -159,7 +160,7 @@ func (x *Index) Add(key Key, id string, at int64) Added {
 func (x *Index) record(n, it uint32, at int64) (isNew, nowRetired bool) {
 	s := x.slot(n)
 	isNew = !slices.ContainsFunc(s.log, func(c click) bool { return c.id() == it })
-	entry := click{item: it, at: uint32(min(max(at-s.base, 0), math.MaxUint32))} //nolint:gosec // clamped
+	entry := click{item: it, at: uint32(min(max(at-s.base, 0), math.MaxUint32))}
 	if !isNew {
 		entry.item |= repeat
 	}

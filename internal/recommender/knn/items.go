@@ -49,9 +49,6 @@ func (x *Index) intern(id string, keep uint32) (uint32, bool) {
 	if n, ok := x.Item(id); ok {
 		return n, true
 	}
-	if id == "" || len(id) > maxIDLen {
-		return 0, false
-	}
 	for x.byID.n >= x.cfg.Items || x.idBytes+len(id) > x.cfg.IDBytes {
 		if !x.evictOldest(keep) {
 			return 0, false

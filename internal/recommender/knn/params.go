@@ -40,7 +40,7 @@ func (w Weighting) String() string { return weightings[w] }
 func ParseWeighting(name string) (Weighting, error) {
 	for i, n := range weightings {
 		if n == name {
-			return Weighting(i), nil //nolint:gosec // five names
+			return Weighting(i), nil
 		}
 	}
 	return 0, fmt.Errorf("%q is no weighting: want div, linear, log, quadratic or same", name)

@@ -95,11 +95,10 @@ func (sc *scratch) look(context []uint32, p *Params) int {
 		from = n - p.LastN
 		n = p.LastN
 	}
-	for i := len(context) - 1; i >= 0; i-- {
+	for i, item := range slices.Backward(context) {
 		if i < from && p.Variant == VMIS {
 			break
 		}
-		item := context[i]
 		if !slices.ContainsFunc(sc.looked, func(l looked) bool { return l.item == item }) {
 			sc.looked = append(sc.looked, looked{item: item, pos: max(i-from+1, 0)})
 		}

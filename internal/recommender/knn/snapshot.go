@@ -15,7 +15,7 @@ func (x *Index) places() (place []uint32, used int) {
 	for n := range x.items {
 		place[n] = none
 		if x.items[n].id != "" {
-			place[n] = uint32(used) //nolint:gosec // bounded by Config.Items
+			place[n] = uint32(used)
 			used++
 		}
 	}
@@ -26,7 +26,7 @@ func (x *Index) places() (place []uint32, used int) {
 func (x *Index) Each(f func(item uint32, id string)) {
 	for n := range x.items {
 		if id := x.items[n].id; id != "" {
-			f(uint32(n), id) //nolint:gosec // bounded by Config.Items
+			f(uint32(n), id)
 		}
 	}
 }

@@ -17,7 +17,7 @@ func (t *table) find(hash uint64, same func(uint32) bool) (uint32, bool) {
 	if len(t.entries) == 0 {
 		return 0, false
 	}
-	mask := uint64(len(t.entries) - 1)
+	mask := uint64(len(t.entries) - 1) //nolint:gosec // never empty here
 	tag := hash >> 32
 	for i := tag & mask; ; i = (i + 1) & mask {
 		e := t.entries[i]
@@ -40,7 +40,7 @@ func (t *table) add(hash uint64, n uint32) {
 }
 
 func (t *table) put(e uint64) {
-	mask := uint64(len(t.entries) - 1)
+	mask := uint64(len(t.entries) - 1) //nolint:gosec // never empty here
 	i := e >> 32 & mask
 	for t.entries[i] != 0 {
 		i = (i + 1) & mask
@@ -63,7 +63,7 @@ func (t *table) remove(hash uint64, n uint32) {
 	if len(t.entries) == 0 {
 		return
 	}
-	mask := uint64(len(t.entries) - 1)
+	mask := uint64(len(t.entries) - 1) //nolint:gosec // never empty here
 	want := hash>>32<<32 | uint64(n+1)
 	i := want >> 32 & mask
 	for t.entries[i] != want {
