@@ -96,8 +96,9 @@ const redirectSchema = "iglu:com.snowplowanalytics.snowplow/uri_redirect/jsonsch
 // addEntity puts an entity in front of the contexts that came with a redirect.
 func (p *parser) addEntity(params []snowplow.Param, entity string) ([]snowplow.Param, bool) {
 	name := "cx"
-	sent, ok := lookup(params, name)
-	if !ok || sent == "" {
+	sent, _ := lookup(params, name)
+	if sent == "" {
+		params = remove(params, name)
 		name = "co"
 		sent, _ = lookup(params, name)
 	}

@@ -3,6 +3,7 @@ package enrich
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -348,6 +349,52 @@ func checkAnything(t *testing.T, r *Enricher, record []byte) {
 		checkBad(t, &result.Bad[i], result.Bad[i].Schema, nil)
 		if !bytes.Equal(result.Bad[i].Payload, record) {
 			t.Error("a bad row without the exact record")
+		}
+	}
+}
+
+func TestRedirectKeepsContexts(t *testing.T) {
+	t.Parallel()
+	const (
+		entity = `{"schema":"iglu:com.acme/a/jsonschema/1-0-0","data":{"data":[1]}}`
+		target = `{"schema":"iglu:com.snowplowanalytics.snowplow/uri_redirect/jsonschema/1-0-0","data":{"uri":"http://b.com/?q=\"x\""}}`
+		head   = `{"schema":"iglu:com.snowplowanalytics.snowplow/contexts/jsonschema/1-0-1","data":[`
+	)
+	sent := head + entity + "]}"
+	for query, want := range map[string]string{
+		"co=" + sent: head + target + "," + entity + "]}",
+		"cx=" + base64.StdEncoding.EncodeToString([]byte(sent)): head + target + "," + entity + "]}",
+		"co=" + head + "]}": head + target + "]}",
+		"cx=":               head + target + "]}",
+		"co":                head + target + "]}",
+	} {
+		p := get(`u=http://b.com/?q="x"&e=se&` + strings.ReplaceAll(query, "+", "%2B"))
+		p.Path = event.Some("/r/tp2")
+		e := one(t, p)
+		if diff := cmp.Diff(want, e.Text(event.Contexts)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", query, diff)
+		}
+		if e.Text(event.Platform) != "web" || e.Text(event.VTracker) != "r-tp2" {
+			t.Errorf("%s: platform %q, tracker %q", query, e.Text(event.Platform), e.Text(event.VTracker))
+		}
+	}
+}
+
+func TestIgluWebhookArray(t *testing.T) {
+	t.Parallel()
+	p := get("schema=iglu:com.acme/a/jsonschema/1-0-0&aid=shop")
+	p.Path = event.Some("/com.snowplowanalytics.iglu/v1")
+	p.ContentType = event.Some("application/json")
+	p.Body = event.Some(` [ {"a":1.50}, [], "x" ] `)
+	result := parse(t, p)
+	if len(result.Events) != 3 {
+		t.Fatalf("%d events, bad rows %v", len(result.Events), result.Bad)
+	}
+	for i, data := range []string{`{"a":1.50}`, "[]", `"x"`} {
+		want := `{"schema":"` + snowplow.UnstructEventSchema + `","data":{"schema":"iglu:com.acme/a/jsonschema/1-0-0","data":` + data + `}}`
+		e := result.Events[i]
+		if e.Text(event.UnstructEvent) != want || e.Index != i || e.Text(event.AppID) != "shop" || e.Text(event.EventName) != "a" {
+			t.Errorf("event %d: %s", i, e.Text(event.UnstructEvent))
 		}
 	}
 }

@@ -151,6 +151,9 @@ func checkItem(reports []snowplow.Report, item, path string) []snowplow.Report {
 		case "data":
 			hasData = true
 		default:
+			if len(reports) >= maxReports {
+				return reports
+			}
 			reports = append(reports, snowplow.Report{
 				Message: path + "." + key + " is not a property that the schema knows", Path: path, Keyword: "additionalProperties", Targets: []string{key},
 			})
@@ -188,7 +191,7 @@ func (p *parser) describe(e *event.Event) (snowplow.SchemaKey, []snowplow.Messag
 			uri, inner, _ := selfDescribing(data)
 			var err error
 			if key, err = snowplow.ParseSchemaKey(uri); err != nil {
-				messages = []snowplow.Message{snowplow.JSONMessage(text, err.Error())}
+				messages = []snowplow.Message{snowplow.JSONMessage(data, err.Error())}
 			} else if _, inOrder := splitItem(data); !inOrder {
 				data = `{"schema":"` + uri + `","data":` + inner + `}`
 			}

@@ -4,5 +4,6 @@
 // It converts bytes to the values of package event and back, without I/O,
 // configuration or clock. Facts come from Snowplow's Apache-2.0 releases
 // (collector 2.10, Enrich 3.9). It refuses to guess: what does not follow the
-// format is an error that names the place.
+// format is an error that says what was expected. The one exception is a query
+// string, which is read as far as it goes, since visitors' links are what they are.
 package snowplow

@@ -63,30 +63,34 @@ const manyParams = 48
 
 // lastWins removes doubles in place.
 func lastWins(params []Param) []Param {
-	kept := params[:0]
-	if len(params) <= manyParams {
-	next:
-		for _, p := range params {
-			for i := range kept {
-				if kept[i].Name == p.Name {
-					kept[i] = p
-					continue next
-				}
-			}
-			kept = append(kept, p)
-		}
-		return kept
+	var at map[string]int
+	if len(params) > manyParams {
+		at = make(map[string]int, len(params))
 	}
-	at := make(map[string]int, len(params))
-	for _, p := range params {
-		if i, ok := at[p.Name]; ok {
-			kept[i] = p
+	n := 0
+	for i := range params {
+		j, double := 0, false
+		if at != nil {
+			j, double = at[params[i].Name]
+		} else {
+			for j < n && params[j].Name != params[i].Name {
+				j++
+			}
+			double = j < n
+		}
+		if double {
+			params[j] = params[i]
 			continue
 		}
-		at[p.Name] = len(kept)
-		kept = append(kept, p)
+		if at != nil {
+			at[params[i].Name] = n
+		}
+		if n < i { // most query strings have no double and need no copying
+			params[n] = params[i]
+		}
+		n++
 	}
-	return kept
+	return params[:n]
 }
 
 // queryDecoder writes all texts that need decoding into one buffer.
