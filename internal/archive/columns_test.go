@@ -195,7 +195,7 @@ func TestDictionaryBeyondItsLimit(t *testing.T) {
 	t.Parallel()
 	for _, memory := range []int64{8 << 20, 96 << 20} {
 		a := openAt(t, t.TempDir(), func(c *Config) { c.MemoryBytes = memory })
-		const n = 40_000
+		const n = 20_000
 		title := func(i int) string { return fmt.Sprintf("%d %s", i, strings.Repeat(fmt.Sprint(i*7), 30)) }
 		r := begin(t, a, "0", 1)
 		for i := range n {

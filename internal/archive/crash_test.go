@@ -140,7 +140,7 @@ func wantExactly(t *testing.T, a *Archive, log []Entry) {
 // acknowledged, rolls elsewhere, dies as well, and a third one finishes.
 func TestCrashAtEveryStep(t *testing.T) {
 	t.Parallel()
-	log := story(30)
+	log := story(16)
 	crashes := 0
 	for step := 0; ; step++ {
 		died := false
@@ -148,18 +148,18 @@ func TestCrashAtEveryStep(t *testing.T) {
 			dir := t.TempDir()
 			first := openAt(t, dir)
 			first.place = &crashing{place: first.place, left: step, after: after}
-			acked, err := consume(first, log, 0, 10)
+			acked, err := consume(first, log, 0, 12)
 			if err != nil && !errors.Is(err, errCrash) {
 				t.Fatal(err)
 			}
 			died = died || err != nil
 			second := openAt(t, dir)
 			second.place = &crashing{place: second.place, left: step % 7, after: !after}
-			if acked, err = consume(second, log, acked, 7); err != nil && !errors.Is(err, errCrash) {
+			if acked, err = consume(second, log, acked, 9); err != nil && !errors.Is(err, errCrash) {
 				t.Fatal(err)
 			}
 			third := openAt(t, dir)
-			if _, err = consume(third, log, acked, 4); err != nil {
+			if _, err = consume(third, log, acked, 7); err != nil {
 				t.Fatalf("died at step %d (after: %t), then: %v", step, after, err)
 			}
 			wantExactly(t, third, log)
@@ -173,7 +173,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		}
 		crashes++
 	}
-	if crashes < 15 {
+	if crashes < 10 {
 		t.Errorf("only %d steps were tried", crashes)
 	}
 }
