@@ -39,7 +39,7 @@ func load(tb testing.TB, j *Journal, writers, n int) {
 func TestOneCoreBatches(t *testing.T) { // not parallel: it changes the whole process
 	before := runtime.GOMAXPROCS(1)
 	defer runtime.GOMAXPROCS(before)
-	d := &faultyDisk{}
+	d := &faultyDisk{instant: true}
 	cfg := small()
 	cfg.SegmentBytes = 64 * mib
 	j := mustOpenWith(t, t.TempDir(), cfg, hooks{disk: d})
@@ -48,8 +48,8 @@ func TestOneCoreBatches(t *testing.T) { // not parallel: it changes the whole pr
 	d.mu.Lock()
 	syncs := d.syncs
 	d.mu.Unlock()
-	if per := records / syncs; per < 20 {
-		t.Errorf("%d records a sync with 512 writers, want at least 20", per)
+	if per := records / syncs; per < 100 {
+		t.Errorf("%d records a sync with 512 writers, want at least 100", per)
 	} else {
 		t.Logf("%d records a sync", per)
 	}

@@ -46,11 +46,11 @@ func (j *Journal) flush() {
 	buf, c := j.queue.take()
 	if c != nil {
 		c.err = j.store(buf, c)
-		close(c.done)
 		if c.err == nil {
-			j.commits.notify()
 			j.metrics.stored(c.count, len(buf), j.hooks.now().Sub(c.since))
 		}
+		close(c.done)
+		j.commits.notify()
 	}
 	j.queue.recycle(buf)
 }
@@ -128,7 +128,7 @@ func (j *Journal) abandon() {
 // seal closes the active segment. One without records is deleted.
 func (j *Journal) seal() {
 	s := j.active
-	_ = j.file.Close() // everything in it was synced
+	_ = j.file.Close() // everything durable in it was synced
 	j.active, j.file = nil, nil
 	e := *s.extent.Load()
 	e.sealed = true

@@ -53,6 +53,32 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
+// FuzzScan reads a whole segment of arbitrary bytes.
+func FuzzScan(f *testing.F) {
+	m := bus.Message{Stream: bus.Raw, Value: []byte("some value")}
+	whole := header{first: 1, seed: 7}.encode()
+	for i := range uint64(3) {
+		r := appendRecord(nil, &m, 1)
+		stamp(r, i+1, 7, int64(len(whole)))
+		whole = append(whole, r...)
+	}
+	f.Add(whole)
+	f.Add(append(append(whole[:112:112], 1, 2, 3, 4, 5, 6, 7, 8), whole[112:]...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var end int64 = segmentHeader
+		last, n := uint64(0), 0
+		s := scan(data, 7, 1, func(off int64, r record) {
+			if off < end || off+r.size > int64(len(data)) || r.seq <= last {
+				t.Fatalf("record %d at %d behind record %d, which ends at %d", r.seq, off, last, end)
+			}
+			end, last, n = off+r.size, r.seq, n+1
+		})
+		if s.records != n || s.last != last || s.end != end {
+			t.Fatalf("scan says %+v, saw %d records up to %d at %d", s, n, last, end)
+		}
+	})
+}
+
 // FuzzParse reads a record from arbitrary bytes.
 func FuzzParse(f *testing.F) {
 	m := bus.Message{Stream: bus.Bad, Key: []byte("key"), Value: []byte("value")}

@@ -1,8 +1,10 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 
@@ -34,6 +36,9 @@ func (j *Journal) admit(n int64) error {
 			return fmt.Errorf("journal: still no new segment after a failure: %w", err)
 		}
 	}
+	if r := j.unready.Load(); r != nil && errors.Is(r.err, bus.ErrFull) {
+		n += j.cfg.SegmentBytes / 4 // once shut, the door opens for more than one message
+	}
 	if err := j.overBudget(n); err != nil {
 		j.makeRoom(n)
 		if err = j.overBudget(n); err != nil {
@@ -41,8 +46,9 @@ func (j *Journal) admit(n int64) error {
 		}
 	}
 	if j.lowSpace(n, now) {
-		j.makeRoom(j.cfg.MaxBytes) // everything that may go
-		j.space.checked = time.Time{}
+		if j.makeRoom(j.cfg.MaxBytes) { // everything that may go
+			j.space.checked = time.Time{}
+		}
 		if j.lowSpace(n, now) {
 			return fmt.Errorf("journal: %w: %d bytes are free on the file system of %s, minFreeBytes is %d", bus.ErrFull, j.space.free, j.dir, j.cfg.MinFreeBytes)
 		}
@@ -56,7 +62,13 @@ func (j *Journal) overBudget(n int64) error {
 	if j.bytes+n+segmentHeader <= j.cfg.MaxBytes {
 		return nil
 	}
-	return fmt.Errorf("journal: %w: it holds %d bytes that consumers have not passed, maxBytes is %d", bus.ErrFull, j.bytes, j.cfg.MaxBytes)
+	slowest, at := "none", uint64(math.MaxUint64)
+	for _, g := range j.groups {
+		if g.holds() < at {
+			slowest, at = g.name, g.holds()
+		}
+	}
+	return fmt.Errorf("journal: %w: it holds %d bytes, maxBytes is %d; the slowest group is %s", bus.ErrFull, j.bytes, j.cfg.MaxBytes, slowest)
 }
 
 // lowSpace measures the free space when the last figure is old. A file system
@@ -77,21 +89,21 @@ func (j *Journal) lowSpace(n int64, now time.Time) bool {
 }
 
 // makeRoom deletes consumed segments until n bytes fit, the active one included
-// when it is consumed too.
-func (j *Journal) makeRoom(n int64) {
+// when it is consumed too. It says whether it deleted any.
+func (j *Journal) makeRoom(n int64) bool {
 	fits := func() bool { return j.bytes+n+segmentHeader <= j.cfg.MaxBytes }
-	j.reclaim(func(*segment) bool { return !fits() })
+	freed := j.reclaim(func(*segment) bool { return !fits() })
 	j.mu.Lock()
 	rest := !fits() && !j.active.empty() && j.passed() >= j.active.extent.Load().last
 	j.mu.Unlock()
 	if !rest {
-		return
+		return freed
 	}
 	if err := j.roll(); err != nil {
 		j.log.Warn("journal: no new segment", slog.Any("error", err))
-		return
+		return freed
 	}
-	j.reclaim(func(*segment) bool { return !fits() })
+	return j.reclaim(func(*segment) bool { return !fits() }) || freed
 }
 
 // expire deletes consumed segments whose retention has run out.
@@ -100,8 +112,8 @@ func (j *Journal) expire(now time.Time) {
 }
 
 // reclaim deletes sealed segments from the oldest on, as long as every group
-// has passed them and may says so.
-func (j *Journal) reclaim(may func(*segment) bool) {
+// has passed them and may says so. It says whether there were any.
+func (j *Journal) reclaim(may func(*segment) bool) bool {
 	var gone []*segment
 	j.mu.Lock()
 	passed := j.passed()
@@ -120,6 +132,7 @@ func (j *Journal) reclaim(may func(*segment) bool) {
 			j.log.Warn("journal: consumed segment not deleted", slog.Any("error", err))
 		}
 	}
+	return len(gone) > 0
 }
 
 // dropSegment takes a segment off the list. Callers hold mu.
