@@ -88,7 +88,7 @@ func New(cfg Config, o Options) (*Demo, error) {
 	known := func(item string) bool { _, ok := products[item]; return ok }
 	return &Demo{
 		cfg:      cfg,
-		log:      o.Log.With("component", "demo"),
+		log:      o.Log,
 		now:      o.Now,
 		products: products,
 		sessions: within(append(train, test...), known),

@@ -72,7 +72,7 @@ func TestCatalogueIsTheSameOnEveryRun(t *testing.T) {
 // A recommendation is only legible if what people look at together stands together.
 func TestShelvesFollowTheSessions(t *testing.T) {
 	t.Parallel()
-	d := newDemo(t, Default())
+	d := opened()
 	same, pairs := 0, 0
 	for _, s := range d.sessions {
 		for i := 1; i < len(s); i++ {

@@ -58,11 +58,20 @@ type post struct {
 	Data   []map[string]string
 }
 
+// opened is a shop that tests share: reading the data set takes a while.
+var opened = sync.OnceValue(func() *Demo {
+	d, err := New(Default(), Options{Pages: pages(), CollectorURL: "http://127.0.0.1:8080", ShopURL: "http://127.0.0.1:8082"})
+	if err != nil {
+		panic(err)
+	}
+	return d
+})
+
 // run lets visitors into the shop for a while of fake time.
 func run(t *testing.T, cfg Config, c *collector, length time.Duration) {
 	t.Helper()
-	d := newDemo(t, cfg)
-	d.client.Transport = c
+	d := *opened()
+	d.cfg, d.client = cfg, &http.Client{Transport: c}
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	if err := d.Run(ctx); err != nil {

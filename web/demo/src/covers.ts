@@ -28,7 +28,7 @@ const patterns: ((p: Brush) => string)[] = [
   (p) => `<circle cx="128" cy="146" r="36" fill="${p.b}"/><path d="M66 172q30-34 62-8t60-16v72H66z" fill="${p.c}"/><path d="M66 196q34-22 60-4t62-10v48H66z" fill="${p.ink}" opacity=".45"/>`,
   (p) => rep(7, (i) => `<rect x="${70 + i * 16}" y="${112 + ((i * 37) % 40)}" width="9" height="${112 - ((i * 37) % 40)}" fill="${i % 2 ? p.b : p.c}"/>`),
   (p) => rep(4, (i) => `<path d="M${76 + i * 9} 226v${-50 + i * 6}a${44 - i * 9} ${44 - i * 9} 0 0 1 ${88 - i * 18} 0v${50 - i * 6}z" fill="${[p.b, p.c, p.bg, p.ink][i]}" opacity="${i === 3 ? 0.5 : 1}"/>`),
-  (p) => `<path d="M120 222V124" stroke="${p.bg}" stroke-width="3"/>${rep(5, (i) => `<path d="M120 ${206 - i * 19}q${i % 2 ? 36 : -36}-4 ${i % 2 ? 40 : -40}-30q${i % 2 ? -34 : 34} 0 ${i % 2 ? -40 : 40} 30z" fill="${i % 2 ? p.b : p.c}"/>`)}`,
+  (p) => `<path d="M120 222V134" stroke="${p.bg}" stroke-width="3"/>${rep(4, (i) => `<path d="M120 ${206 - i * 20}q${i % 2 ? 36 : -36}-4 ${i % 2 ? 40 : -40}-30q${i % 2 ? -34 : 34} 0 ${i % 2 ? -40 : 40} 30z" fill="${i % 2 ? p.b : p.c}"/>`)}`,
   (p) => rep(16, (i) => `<circle cx="${84 + (i % 4) * 25}" cy="${126 + Math.floor(i / 4) * 25}" r="${4 + ((i * 7) % 9)}" fill="${[p.b, p.c, p.bg][(i * 5) % 3]}"/>`),
   (p) => `<path d="M66 226L118 128L150 184L164 162L188 204V226z" fill="${p.c}"/><path d="M118 128l17 30q-17 8-33-1z" fill="${p.bg}"/><circle cx="158" cy="128" r="13" fill="${p.b}"/>`,
   (p) => `<path d="M84 226q-6-62 36-104q42 42 36 104z" fill="${p.b}"/><path d="M104 226q-2-36 16-60q18 24 16 60z" fill="${p.ink}" opacity=".55"/>`,
@@ -62,7 +62,7 @@ function tableware(p: Brush, item: Product): string {
   if (/Plate|Platter/.test(n)) {
     return `<circle cx="120" cy="146" r="84" fill="#000" opacity=".07"/><circle cx="120" cy="140" r="84" fill="${p.a}"/><circle cx="120" cy="140" r="60" fill="${p.b}"/><circle cx="120" cy="140" r="58" fill="${p.a}" opacity=".55"/>${speckle(p, 66, 86, 108, 108)}`;
   }
-  if (/Bowl|Ramekin|Dish|Egg/.test(n)) {
+  if (/Bowl/.test(n)) {
     return `${shadow(62)}<path d="M40 132h160q0 92-80 100q-80-8-80-100z" fill="${p.a}"/><path d="M46 164q8 52 74 60q66-8 74-60q-74 20-148 0z" fill="${p.c}" opacity=".85"/><ellipse cx="120" cy="132" rx="80" ry="17" fill="${p.b}"/><ellipse cx="120" cy="135" rx="68" ry="11" fill="${p.ink}" opacity=".35"/>${speckle(p, 62, 150, 116, 60)}`;
   }
   if (/Mug|Cup|Tumbler/.test(n)) {
@@ -76,35 +76,35 @@ function tableware(p: Brush, item: Product): string {
 function lighting(p: Brush, item: Product): string {
   const glow = `<circle cx="120" cy="120" r="104" fill="#fff" opacity=".28"/><circle cx="120" cy="126" r="70" fill="#fff" opacity=".35"/>`;
   const n = item.name;
-  if (/Pendant|Shade|Bulb|String/.test(n)) {
+  if (/Pendant|Ceiling|Hanging/.test(n)) {
     return `${glow}<path d="M120 0v86" stroke="${p.ink}" stroke-width="2.5"/><rect x="112" y="82" width="16" height="16" rx="3" fill="${p.c}"/>${pick(p.r, [
       `<path d="M48 172q0-76 72-76t72 76z" fill="${p.a}"/><ellipse cx="120" cy="172" rx="72" ry="10" fill="${p.b}"/>`,
       `<circle cx="120" cy="148" r="54" fill="${p.b}"/>${rep(5, (i) => `<ellipse cx="120" cy="148" rx="${8 + i * 11.5}" ry="54" fill="none" stroke="${p.a}" stroke-width="1.5"/>`)}`,
       `<path d="M96 98h48l34 76H62z" fill="${p.a}"/><path d="M62 174h116l-6 10H68z" fill="${p.b}"/>`,
     ])}`;
   }
-  if (/Lantern|Candle|Night/.test(n)) {
+  if (/Lantern/.test(n)) {
     return `${glow}${shadow(46)}<rect x="78" y="96" width="84" height="136" rx="12" fill="${p.a}"/><rect x="90" y="110" width="60" height="108" rx="6" fill="${p.b}" opacity=".9"/><rect x="110" y="164" width="20" height="54" fill="#fff" opacity=".85"/><path d="M120 132q14 16 0 30q-14-14 0-30z" fill="${p.c}"/><path d="M92 96q28-52 56 0" fill="none" stroke="${p.ink}" stroke-width="4"/>`;
   }
-  if (/Floor|Reading|Wall/.test(n)) {
+  if (/Floor|Reading|Arm/.test(n)) {
     return `${glow}${shadow(40)}<path d="M120 232V120q0-66 52-58" fill="none" stroke="${p.ink}" stroke-width="5"/><rect x="84" y="227" width="72" height="8" rx="4" fill="${p.ink}"/><path d="M150 62l44-14l20 50l-58 18z" fill="${p.a}"/><path d="M156 116l58-18l4 10l-56 18z" fill="${p.b}"/>`;
   }
   return `${glow}${shadow(50)}<path d="M82 62h76l28 82H54z" fill="${p.a}"/><path d="M54 144h132l3 9H51z" fill="${p.b}"/><path d="M112 153h16l6 50q16 6 16 30H90q0-24 16-30z" fill="${p.c}"/>`;
 }
 
-function textiles(p: Brush): string {
+function textiles(p: Brush, item: Product): string {
   const weave = pick(p.r, [
     rep(9, (i) => `<rect x="${44 + i * 18}" y="70" width="7" height="160" fill="${i % 3 ? p.b : p.c}"/>`),
     rep(10, (i) => `<path d="M40 ${78 + i * 17}l20 12l20-12l20 12l20-12l20 12l20-12l20 12l20-12" fill="none" stroke="${i % 2 ? p.b : p.c}" stroke-width="4.5"/>`),
     rep(8, (i) => `<rect x="40" y="${76 + i * 20}" width="160" height="${i % 2 ? 4 : 9}" fill="${i % 2 ? p.c : p.b}"/>`),
     rep(48, (i) => `<rect x="${46 + (i % 8) * 19}" y="${78 + Math.floor(i / 8) * 25}" width="11" height="15" rx="2" fill="${(i + Math.floor(i / 8)) % 2 ? p.b : p.c}" opacity=".8"/>`),
   ]);
-  return `${shadow(82, 240)}<clipPath id="w${Math.floor(p.r() * 1e9)}"><rect x="40" y="70" width="160" height="166" rx="10"/></clipPath><rect x="40" y="70" width="160" height="166" rx="10" fill="${p.a}"/><g opacity=".9">${weave}</g>
+  return `${shadow(82, 240)}<clipPath id="c${item.id}"><rect x="40" y="70" width="160" height="166" rx="10"/></clipPath><rect x="40" y="70" width="160" height="166" rx="10" fill="${p.a}"/><g opacity=".9" clip-path="url(#c${item.id})">${weave}</g>
     <rect x="40" y="222" width="160" height="14" rx="7" fill="${p.ink}" opacity=".16"/><path d="M40 104V80q0-10 10-10h140q10 0 10 10v24q-80 16-160 0z" fill="${p.a}"/><path d="M40 104q80 16 160 0" fill="none" stroke="${p.ink}" stroke-width="2" opacity=".3"/>${rep(14, (i) => `<path d="M${50 + i * 10.8} 236v9" stroke="${p.a}" stroke-width="2.5"/>`)}`;
 }
 
 function garden(p: Brush, item: Product): string {
-  if (/Trowel|Secateurs|Gloves|Twine|Can\b/.test(item.name)) {
+  if (/Trowel|Scoop|Weeder|Dibber/.test(item.name)) {
     return `<g transform="rotate(${-28 + p.r() * 14} 120 140)"><rect x="109" y="28" width="22" height="84" rx="11" fill="${p.b}"/><rect x="109" y="92" width="22" height="9" fill="${p.ink}" opacity=".4"/><path d="M116 110h8v40h-8z" fill="${p.c}"/><path d="M92 150q28-14 56 0v34q0 40-28 64q-28-24-28-64z" fill="${p.a}"/><path d="M120 154v84" stroke="#fff" stroke-width="3" opacity=".35"/></g>`;
   }
   const n = 5 + Math.floor(p.r() * 3);
@@ -116,10 +116,10 @@ function garden(p: Brush, item: Product): string {
 }
 
 function stationery(p: Brush, item: Product): string {
-  if (/Pen\b|Ink|Ruler|Pencil/.test(item.name)) {
+  if (/Pen$|Rollerball/.test(item.name)) {
     return `<g transform="rotate(38 120 140)"><rect x="106" y="26" width="28" height="150" rx="13" fill="${p.a}"/><rect x="106" y="112" width="28" height="10" fill="${p.b}"/><rect x="128" y="34" width="5" height="66" rx="2.5" fill="${p.b}"/><path d="M108 176h24l-6 40l-6 24l-6-24z" fill="${p.c}"/><path d="M120 196v40" stroke="${p.bg}" stroke-width="2"/></g>`;
   }
-  if (/Card|Envelope|Tray|Clip/.test(item.name)) {
+  if (/Card|Envelope|Letter/.test(item.name)) {
     return `${shadow(78)}<g transform="rotate(-8 120 140)"><rect x="48" y="88" width="144" height="108" rx="5" fill="${p.b}"/></g><rect x="48" y="108" width="144" height="116" rx="5" fill="${p.a}"/><path d="M48 113l72 62l72-62" fill="none" stroke="${p.bg}" stroke-width="3.5"/><circle cx="120" cy="172" r="14" fill="${p.c}"/>`;
   }
   return `${shadow(66, 242)}<rect x="64" y="46" width="120" height="190" rx="8" fill="#fff"/><rect x="58" y="42" width="120" height="192" rx="8" fill="${p.a}"/><rect x="58" y="42" width="18" height="192" rx="6" fill="${p.ink}" opacity=".2"/>${pick(p.r, [

@@ -9,7 +9,7 @@ const SHOP = "Hazel & Loam";
 const PATIENCE = 2000; // ms between questions while the recommender knows nothing yet
 
 // What a rung of the recommender is called on the label of an item.
-const labels: Record<string, string> = { session_knn: "session-kNN", trending: "trending", popular: "popular", catalogue: "bestseller" };
+const labels: Record<string, string> = { session_knn: "session-kNN", trending: "trending", co_visit: "seen together", newest: "new", catalogue: "bestseller" };
 
 // turn counts pages, so that a late answer does not land on the next one.
 let turn = 0;
@@ -65,7 +65,9 @@ export function home(): Page {
     : picks("Picked for you", "From what you have looked at since you came in.");
   const others = fresh ? undefined
     : suggestions({ title: "Trending now", note: "What everybody is looking at this minute.", n: 12, list: "trending", wide: true }, forAnyone);
-  const stack = bestsellers(5).map((b) => h("span", { class: "card" }, cover(b.product)));
+  const all = [...products.values()];
+  const stack = ["Novels", "Tableware", "Garden", "Lighting", "Stationery"]
+    .map((c) => all.find((p) => p.category === c)).map((p) => p && h("span", { class: "card" }, cover(p)));
   return {
     title: SHOP,
     body: h("main", {},
