@@ -237,8 +237,11 @@ func (t *toArchive) commit(partition string, s *span, last bus.Position) error {
 		return err
 	}
 	delete(t.spans, partition)
+	if err := t.g.ack(t.sub, bus.Batch{Partition: partition, First: s.first, Last: last}); err != nil {
+		return err
+	}
 	t.g.handled(s.records, s.events, s.bad, 0, s.newest)
-	return t.g.ack(t.sub, bus.Batch{Partition: partition, First: s.first, Last: last})
+	return nil
 }
 
 // roll commits the ranges that are old enough.

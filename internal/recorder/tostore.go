@@ -49,9 +49,10 @@ func (l *load) add(b bus.Batch, results []enrich.Result) {
 
 // flight is a load on its way into the database.
 type flight struct {
-	load *load
-	done context.Context // ends when it landed
-	err  error           // read after done
+	load    *load
+	done    context.Context // ends when it landed
+	doubles int             // these two are read after done
+	err     error
 }
 
 // toStore moves records into the database: while one load is being written, the
@@ -167,34 +168,36 @@ func (t *toStore) launch() {
 	t.flight, t.next = f, new(load)
 	go func() {
 		defer landed()
-		f.err = t.write(f.load)
+		f.doubles, f.err = t.write(f.load)
 	}()
 }
 
-func (t *toStore) write(l *load) error {
-	var inserted store.Inserted
-	if l.records > 0 {
-		if err := t.g.hold(); err != nil {
-			return err
-		}
-		err := t.g.persist(nil, func(ctx context.Context) (err error) {
-			inserted, err = t.opts.Store.Insert(ctx, l.rows, l.bad)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		t.metrics.freshness.Observe(max(t.opts.Now().Sub(l.oldest), 0).Seconds())
+// write makes the load durable and shows it to the tap. It returns how many of its
+// events the database had.
+func (t *toStore) write(l *load) (doubles int, err error) {
+	if l.records == 0 {
+		return 0, nil // a stretch of the bus without records for us
 	}
-	if t.opts.Tap != nil && l.records > 0 {
+	if err := t.g.hold(); err != nil {
+		return 0, err
+	}
+	var inserted store.Inserted
+	err = t.g.persist(nil, func(ctx context.Context) (err error) {
+		inserted, err = t.opts.Store.Insert(ctx, l.rows, l.bad)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	t.metrics.freshness.Observe(max(t.opts.Now().Sub(l.oldest), 0).Seconds())
+	if t.opts.Tap != nil {
 		events := make([]*event.Event, len(l.rows))
 		for i := range l.rows {
 			events[i] = l.rows[i].Event
 		}
 		t.opts.Tap.Recorded(events, l.bad)
 	}
-	t.g.handled(l.records, len(l.rows), len(l.bad), inserted.Doubles, l.newest)
-	return nil
+	return inserted.Doubles, nil
 }
 
 // land waits for the flight and acknowledges what it stored.
@@ -210,6 +213,8 @@ func (t *toStore) land() error {
 			return err
 		}
 	}
+	l := f.load
+	t.g.handled(l.records, len(l.rows), len(l.bad), f.doubles, l.newest)
 	t.note()
 	return nil
 }
