@@ -99,10 +99,10 @@ func Default() Config {
 		Weights:   Weights{View: 1, Cart: 3, Purchase: 5},
 		Ignore:    `(?i)(?:(?:^|[^u])bot|crawler|spider)\b`,
 		Algorithm: AlgorithmConfig{
-			Name: "vstan", M: 1000, K: 500, IDF: 2, Weight: "div", Match: "div", L1: 1.25, L2: 20, L3: 4, L4: 2,
+			Name: "vstan", M: 500, K: 500, IDF: 4, Weight: "div", Match: "div", L1: 2, L2: 30, L3: 2, L4: 2,
 		},
 		Session:  SessionConfig{Idle: 30 * time.Minute, MinItems: 2, MaxItems: 50, Clicks: 100},
-		Limits:   LimitsConfig{Sessions: 500_000, Items: 200_000, Clicks: 5_000_000, Postings: 2048, Users: 500_000, Events: 250_000, Horizon: 60 * 24 * time.Hour},
+		Limits:   LimitsConfig{Sessions: 500_000, Items: 200_000, Clicks: 5_000_000, Postings: 1024, Users: 500_000, Events: 250_000, Horizon: 60 * 24 * time.Hour},
 		Serve:    ServeConfig{N: 20, MaxN: 200, ExcludeCurrent: true, ExcludeSeen: true, Wait: 50 * time.Millisecond},
 		Trending: time.Hour,
 		Popular:  14 * 24 * time.Hour,

@@ -304,7 +304,7 @@ func synthetic(n int) func(i int) (Key, string, int64) {
 
 func large() Config {
 	return Config{
-		Sessions: 500_000, Items: 200_000, Clicks: 5_000_000, IDBytes: 64 * 200_000, Postings: 2048,
+		Sessions: 500_000, Items: 200_000, Clicks: 5_000_000, IDBytes: 64 * 200_000, Postings: 1024,
 		MinDistinct: 2, MaxDistinct: 50, MaxClicks: 100, Horizon: 60 * 24 * time.Hour,
 	}
 }
@@ -332,7 +332,7 @@ func TestHeapIsBounded(t *testing.T) {
 	}
 	before := heap()
 	cfg := large()
-	cfg.Sessions, cfg.Items, cfg.Clicks, cfg.IDBytes = 20_000, 5000, 200_000, 100_000
+	cfg.Sessions, cfg.Items, cfg.Clicks, cfg.IDBytes = 20_000, 50_000, 200_000, 1_000_000
 	x, click := New(cfg, nil), synthetic(400_000)
 	for i := range 400_000 {
 		k, id, at := click(i)
@@ -365,8 +365,8 @@ func BenchmarkSearch(b *testing.B) {
 	for name, p := range map[string]Params{
 		"vmis-m500-k50":   Defaults(VMIS),
 		"vsknn-m1000":     Defaults(VSkNN),
-		"vstan-m1000":     {Variant: VSTAN, M: 1000, K: 500, IDF: 2, L1: 1.25, L2: 20, L3: 4, L4: 2},
-		"vmis-m1502-k288": {Variant: VMIS, M: 1502, K: 288, LastN: 4, IDF: 1},
+		"vstan-m500":      {Variant: VSTAN, M: 500, K: 500, IDF: 4, L1: 2, L2: 30, L3: 2, L4: 2},
+		"vmis-m1024-k288": {Variant: VMIS, M: 1024, K: 288, LastN: 4, IDF: 1},
 	} {
 		b.Run(name, func(b *testing.B) {
 			var times []time.Duration
