@@ -13,12 +13,13 @@ import (
 type progress struct {
 	mu      sync.Mutex
 	applied bus.Positions
+	settled bus.Positions // nothing more was to be read although the head was there
 	moved   chan struct{} // closed and replaced with each step
 	last    time.Time     // when the newest applied message was published
 }
 
 func newProgress(at bus.Positions) *progress {
-	p := &progress{applied: bus.Positions{}, moved: make(chan struct{})}
+	p := &progress{applied: bus.Positions{}, settled: bus.Positions{}, moved: make(chan struct{})}
 	maps.Copy(p.applied, at)
 	return p
 }
@@ -31,8 +32,40 @@ func (p *progress) advance(partition string, to bus.Position, published time.Tim
 	if published.After(p.last) {
 		p.last = published
 	}
+	p.step()
+}
+
+func (p *progress) step() {
 	close(p.moved)
 	p.moved = make(chan struct{})
+}
+
+// settle says that nothing was to be read after the head was taken. A head can
+// lie behind the last message that there is: on an empty bus, or when the newest
+// records were lost. Requests must not wait for those; positions in a snapshot
+// are not moved by it.
+func (p *progress) settle(head bus.Positions) {
+	if ok, _ := p.reached(head); ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.Copy(p.settled, head)
+	p.step()
+}
+
+// forget drops positions that the bus cannot have given: it is another bus than
+// the one that was read before.
+func (p *progress) forget(head bus.Positions) (forgotten bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for partition, position := range head {
+		if p.applied[partition] > position {
+			delete(p.applied, partition)
+			forgotten = true
+		}
+	}
+	return forgotten
 }
 
 // positions returns a copy of the applied positions.
@@ -48,7 +81,7 @@ func (p *progress) reached(target bus.Positions) (bool, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for partition, position := range target {
-		if position > p.applied[partition] {
+		if position > max(p.applied[partition], p.settled[partition]) {
 			return false, p.moved
 		}
 	}

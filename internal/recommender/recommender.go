@@ -99,6 +99,7 @@ func New(cfg Config, opt Options) (*Recommender, error) {
 const (
 	// tick is how often the loop looks at its clock while nothing arrives.
 	tick       = time.Second
+	shortTick  = 100 * time.Millisecond
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 5 * time.Second
 	// atOnce is how many interactions are applied under one lock, so that no
@@ -112,6 +113,10 @@ func (r *Recommender) Run(ctx context.Context) error {
 	if r.opt.Head != nil {
 		head := r.opt.Head()
 		r.target.Store(&head)
+		if r.progress.forget(head) {
+			r.log.Warn("the snapshot is ahead of the bus, so this is another bus; what was learned is kept, the bus is read from its beginning")
+			r.start.Positions = r.progress.positions()
+		}
 	}
 	sub, err := r.opt.Bus.Subscribe(ctx, r.cfg.Group, []bus.Stream{bus.Raw}, r.start)
 	if err != nil {
@@ -127,7 +132,8 @@ func (r *Recommender) Run(ctx context.Context) error {
 func (r *Recommender) consume(ctx context.Context, sub bus.Subscription, w *writer) error {
 	backoff := minBackoff
 	for {
-		waiting, cancel := context.WithTimeout(ctx, tick)
+		head, patience := r.patience()
+		waiting, cancel := context.WithTimeout(ctx, patience)
 		b, err := sub.Next(waiting)
 		cancel()
 		switch {
@@ -141,6 +147,7 @@ func (r *Recommender) consume(ctx context.Context, sub bus.Subscription, w *writ
 		case errors.Is(err, bus.ErrClosed):
 			return fmt.Errorf("recommender: next: %w", err)
 		case errors.Is(err, context.DeadlineExceeded):
+			r.progress.settle(head)
 			if r.opt.Head == nil {
 				r.level.Store(true)
 			}
@@ -154,6 +161,19 @@ func (r *Recommender) consume(ctx context.Context, sub bus.Subscription, w *writ
 		r.checkLevel()
 		w.step(ctx)
 	}
+}
+
+// patience returns the head of the bus, and how long to wait for a message: not
+// long while the head says that there is one.
+func (r *Recommender) patience() (bus.Positions, time.Duration) {
+	if r.opt.Head == nil {
+		return nil, tick
+	}
+	head := r.opt.Head()
+	if ok, _ := r.progress.reached(head); ok {
+		return head, tick
+	}
+	return head, shortTick
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

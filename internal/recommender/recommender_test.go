@@ -192,6 +192,26 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestAnotherBus restarts on a bus that is younger than the snapshot.
+func TestAnotherBus(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := start(t, newDouble(), dir, nil)
+	shop(first.bus, "a tea pot", "b tea pot")
+	ask(t, first, "/v1/recommend")
+	first.stop()
+	second := start(t, newDouble(), dir, nil)
+	until(t, "ready on an empty bus", func() bool { return second.Ready() == nil })
+	shop(second.bus, "c tea lid", "d tea lid")
+	if got := names(ask(t, second, "/v1/recommend?item_id=tea")); len(got) != 2 {
+		t.Errorf("list %v, want what both buses taught", got)
+	}
+	second.stop()
+	if second.bus.ackedTo() != position(4) {
+		t.Errorf("acknowledged up to %q", second.bus.ackedTo())
+	}
+}
+
 func TestSnapshotsByInput(t *testing.T) {
 	t.Parallel()
 	r := start(t, newDouble(), t.TempDir(), func(c *Config) { c.Snapshot.Bytes = 1 << 16 })
