@@ -60,14 +60,14 @@ const (
 
 // Cookie is the network user id's cookie.
 type Cookie struct {
-	Enabled        bool          `yaml:"enabled"`
-	Name           string        `yaml:"name"`
-	Expiration     time.Duration `yaml:"expiration"`
+	Enabled        bool          `yaml:"enabled"`        // set and read the cookie
+	Name           string        `yaml:"name"`           // of the cookie
+	Expiration     time.Duration `yaml:"expiration"`     // counted from the last request
 	Domains        []string      `yaml:"domains"`        // the first that the Origin belongs to becomes the cookie's domain
 	FallbackDomain string        `yaml:"fallbackDomain"` // when none of them fits; empty: no domain attribute
 	Secure         bool          `yaml:"secure"`         // browsers drop a secure cookie that came over plain http
-	HTTPOnly       bool          `yaml:"httpOnly"`
-	SameSite       string        `yaml:"sameSite"` // None, Lax, Strict, or empty for no attribute
+	HTTPOnly       bool          `yaml:"httpOnly"`       // hide it from scripts
+	SameSite       string        `yaml:"sameSite"`       // None, Lax, Strict, or empty for no attribute
 	// ClientCookieName adds a second cookie with the same value that scripts can
 	// read. Empty: none.
 	ClientCookieName string `yaml:"clientCookieName"`
@@ -76,15 +76,15 @@ type Cookie struct {
 // DoNotTrackCookie is a cookie whose owner is not tracked: the answer is the
 // usual one, nothing is stored and no cookie is set.
 type DoNotTrackCookie struct {
-	Enabled bool   `yaml:"enabled"`
-	Name    string `yaml:"name"`
-	Value   string `yaml:"value"` // regular expression that has to match the whole value
+	Enabled bool   `yaml:"enabled"` // honour the cookie
+	Name    string `yaml:"name"`    // of the cookie
+	Value   string `yaml:"value"`   // regular expression that has to match the whole value
 }
 
 // CookieBounce sends a visitor without a cookie once back to the same address, to
 // learn whether the cookie sticks.
 type CookieBounce struct {
-	Enabled                 bool   `yaml:"enabled"`
+	Enabled                 bool   `yaml:"enabled"`                 // bounce visitors without a cookie
 	Name                    string `yaml:"name"`                    // query parameter that marks the second visit
 	FallbackNetworkUserID   string `yaml:"fallbackNetworkUserId"`   // the id of those whose browser refuses cookies
 	ForwardedProtocolHeader string `yaml:"forwardedProtocolHeader"` // header that holds http or https, set by a proxy
@@ -93,23 +93,23 @@ type CookieBounce struct {
 // RedirectMacro replaces a placeholder in a redirect's target by the network user
 // id.
 type RedirectMacro struct {
-	Enabled     bool   `yaml:"enabled"`
-	Placeholder string `yaml:"placeholder"`
+	Enabled     bool   `yaml:"enabled"`     // replace the placeholder in redirect targets
+	Placeholder string `yaml:"placeholder"` // what is replaced
 }
 
 // RootResponse is the answer to GET /.
 type RootResponse struct {
-	Enabled    bool              `yaml:"enabled"`
-	StatusCode int               `yaml:"statusCode"`
-	Headers    map[string]string `yaml:"headers"`
-	Body       string            `yaml:"body"`
+	Enabled    bool              `yaml:"enabled"`    // answer GET / with this response
+	StatusCode int               `yaml:"statusCode"` // of the response
+	Headers    map[string]string `yaml:"headers"`    // of the response
+	Body       string            `yaml:"body"`       // plain text
 }
 
 // CrossDomain is /crossdomain.xml, for Flash.
 type CrossDomain struct {
-	Enabled bool     `yaml:"enabled"`
-	Domains []string `yaml:"domains"`
-	Secure  bool     `yaml:"secure"`
+	Enabled bool     `yaml:"enabled"` // answer GET /crossdomain.xml
+	Domains []string `yaml:"domains"` // that may read answers, "*" is any
+	Secure  bool     `yaml:"secure"`  // whether they must come over https
 }
 
 // CORS is what a preflight answers.
@@ -120,14 +120,14 @@ type CORS struct {
 // P3P is the privacy policy header that old browsers ask for before they take a
 // third-party cookie.
 type P3P struct {
-	PolicyRef string `yaml:"policyRef"`
-	CP        string `yaml:"CP"`
+	PolicyRef string `yaml:"policyRef"` // address of the policy
+	CP        string `yaml:"CP"`        // compact policy
 }
 
 // HSTS is the Strict-Transport-Security header on every answer.
 type HSTS struct {
-	Enable bool          `yaml:"enable"`
-	MaxAge time.Duration `yaml:"maxAge"`
+	Enable bool          `yaml:"enable"` // send the header
+	MaxAge time.Duration `yaml:"maxAge"` // how long browsers remember it
 }
 
 // Networking bounds connections, requests and waiting. Sizes are bytes.

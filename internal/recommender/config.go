@@ -20,26 +20,26 @@ type Config struct {
 	Session   SessionConfig   `yaml:"session"`
 	Limits    LimitsConfig    `yaml:"limits"`
 	Serve     ServeConfig     `yaml:"serve"`
-	Trending  time.Duration   `yaml:"trendingHalfLife"`
-	Popular   time.Duration   `yaml:"popularHalfLife"`
+	Trending  time.Duration   `yaml:"trendingHalfLife"` // after which an interaction counts half in what is trending
+	Popular   time.Duration   `yaml:"popularHalfLife"`  // after which it counts half in what is popular
 	Snapshot  SnapshotConfig  `yaml:"snapshot"`
 }
 
 // Weights say how much an interaction adds to an item's popularity.
 type Weights struct {
-	View     float64 `yaml:"view"`
-	Cart     float64 `yaml:"cart"`
-	Purchase float64 `yaml:"purchase"`
+	View     float64 `yaml:"view"`     // of a view in popularity
+	Cart     float64 `yaml:"cart"`     // of an addition to the cart
+	Purchase float64 `yaml:"purchase"` // of a purchase
 }
 
 // AlgorithmConfig chooses the session algorithm and its parameters. See package
 // knn for their meaning.
 type AlgorithmConfig struct {
-	Name   string  `yaml:"name"` // vstan, vsknn or vmis
-	M      int     `yaml:"m"`
-	K      int     `yaml:"k"`
-	LastN  int     `yaml:"lastN"`
-	IDF    float64 `yaml:"idf"`
+	Name   string  `yaml:"name"`   // vstan, vsknn or vmis
+	M      int     `yaml:"m"`      // newest sessions that share an item and are compared
+	K      int     `yaml:"k"`      // most similar sessions that vote
+	LastN  int     `yaml:"lastN"`  // newest clicks of the session that count; 0: all
+	IDF    float64 `yaml:"idf"`    // weight of rare items; 0: none
 	Weight string  `yaml:"weight"` // vsknn
 	Match  string  `yaml:"match"`  // vsknn
 	Cosine bool    `yaml:"cosine"` // vsknn
@@ -73,14 +73,14 @@ type ServeConfig struct {
 	N              int           `yaml:"n"`              // items in a list when the request does not say
 	MaxN           int           `yaml:"maxN"`           // most that a request may ask for
 	ExcludeCurrent bool          `yaml:"excludeCurrent"` // leave out the item that is being looked at
-	ExcludeSeen    bool          `yaml:"excludeSeen"`    // leave out every item of the session
+	ExcludeSeen    bool          `yaml:"excludeSeen"`    // leave out every item of the session; visitors often go back to one, so it is off
 	Wait           time.Duration `yaml:"wait"`           // how long a request waits for what was published before it
 }
 
 // SnapshotConfig says when what was learned is written to disk.
 type SnapshotConfig struct {
-	Interval time.Duration `yaml:"interval"`
-	Bytes    int64         `yaml:"bytes"` // input after which one is written earlier
+	Interval time.Duration `yaml:"interval"` // between two snapshots
+	Bytes    int64         `yaml:"bytes"`    // input after which one is written earlier
 }
 
 // Default returns the configuration that runs when nothing is set. The algorithm
@@ -103,7 +103,7 @@ func Default() Config {
 		},
 		Session:  SessionConfig{Idle: 30 * time.Minute, MinItems: 2, MaxItems: 50, Clicks: 100},
 		Limits:   LimitsConfig{Sessions: 500_000, Items: 200_000, Clicks: 5_000_000, Postings: 1024, Users: 500_000, Events: 250_000, Horizon: 60 * 24 * time.Hour},
-		Serve:    ServeConfig{N: 20, MaxN: 200, ExcludeCurrent: true, ExcludeSeen: true, Wait: 50 * time.Millisecond},
+		Serve:    ServeConfig{N: 20, MaxN: 200, ExcludeCurrent: true, Wait: 50 * time.Millisecond},
 		Trending: time.Hour,
 		Popular:  14 * 24 * time.Hour,
 		Snapshot: SnapshotConfig{Interval: time.Minute, Bytes: 256 << 20},

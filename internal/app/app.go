@@ -1,0 +1,301 @@
+// Package app is the composition root: it builds the roles that a configuration
+// asks for, starts them in stages and stops them in reverse.
+//
+// New does everything that can fail, the listeners included; Run blocks until its
+// context ends, drains and returns nil. Bus first, then consumers, then HTTP; a
+// stage is stopped only after the one that feeds it has returned, so nothing that
+// was answered 200 is handed to somebody who is gone.
+//
+// It holds no behaviour of its own beyond wiring, health and the status page, and
+// refuses to be a framework: a role is added by naming it here.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"furrow/internal/archive"
+	"furrow/internal/bus/journal"
+	"furrow/internal/collector"
+	"furrow/internal/config"
+	"furrow/internal/enrich"
+	"furrow/internal/event"
+	"furrow/internal/inspector"
+	"furrow/internal/recommender"
+	"furrow/internal/recorder"
+	"furrow/internal/store"
+	"furrow/web"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Options are what a process brings besides its configuration.
+type Options struct {
+	Version string // of the binary, for example 0.1.0
+	Log     *slog.Logger
+}
+
+// App is one Furrow process.
+type App struct {
+	cfg     config.Config
+	version string
+	log     *slog.Logger
+	started time.Time
+
+	registry *prometheus.Registry
+	lock     *journal.Lock
+	public   net.Listener
+	admin    net.Listener
+
+	journal     *journal.Journal
+	collector   *collector.Collector
+	store       *store.SQLite
+	archive     *archive.Archive
+	recorder    *recorder.Recorder
+	recommender *recommender.Recommender
+	inspector   *inspector.Inspector
+	disk        *disk
+
+	draining atomic.Bool
+}
+
+// New builds the process: it takes the data folder, binds the listeners and opens
+// every store, or gives back all it took and says what is wrong.
+func New(cfg config.Config, opts Options) (*App, error) {
+	a := &App{cfg: cfg, version: opts.Version, log: opts.Log, started: time.Now(), registry: prometheus.NewRegistry()}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := a.build(); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+func (a *App) build() error {
+	dir := a.cfg.DataDir
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("data folder %s cannot be made: %w; choose another with --data-dir", dir, cause(err))
+	}
+	if err := writable(dir); err != nil {
+		return fmt.Errorf("data folder %s cannot be written: %w; make it writable or choose another with --data-dir", dir, cause(err))
+	}
+	var err error
+	if a.lock, err = journal.LockDir(dir); err != nil {
+		return err
+	}
+	if a.public, err = Listen(a.cfg.Listen, "--listen"); err != nil {
+		return err
+	}
+	if a.admin, err = Listen(a.cfg.Admin, "--admin"); err != nil {
+		return err
+	}
+	if a.journal, err = journal.Open(filepath.Join(dir, "journal"), a.cfg.Bus.Journal, a.groups(), a.registry, a.component("journal")); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	a.disk = newDisk(dir, a.cfg.Disk)
+	for _, role := range []struct {
+		name  string
+		build func() error
+	}{
+		{config.RoleInspector, a.buildInspector},
+		{config.RoleRecorder, a.buildRecorder},
+		{config.RoleRecommender, a.buildRecommender},
+		{config.RoleCollector, a.buildCollector},
+	} {
+		if !a.cfg.Has(role.name) {
+			continue
+		}
+		if err := role.build(); err != nil {
+			return fmt.Errorf("%s: %w", role.name, err)
+		}
+	}
+	return nil
+}
+
+// groups are the consumers that the journal keeps records for.
+func (a *App) groups() []string {
+	var groups []string
+	if a.cfg.Has(config.RoleRecorder) {
+		groups = append(groups, recorder.GroupStore, recorder.GroupArchive)
+	}
+	if a.cfg.Has(config.RoleRecommender) {
+		groups = append(groups, a.cfg.Recommender.Group)
+	}
+	return groups
+}
+
+func (a *App) component(name string) *slog.Logger { return a.log.With("component", name) }
+
+func (a *App) enricher() (*enrich.Enricher, error) {
+	return enrich.New(enrich.Options{Artifact: "furrow", Version: a.version})
+}
+
+func (a *App) buildCollector() error {
+	cfg := a.cfg.Collector
+	cfg.Key = a.cfg.Bus.Key
+	var err error
+	a.collector, err = collector.New(cfg, a.journal, collector.Options{
+		Name:       "furrow-" + a.version + "-journal",
+		Registerer: a.registry,
+		Log:        a.component("collector"),
+		Now:        time.Now,
+		Ready:      a.accepting,
+	})
+	return err
+}
+
+func (a *App) buildRecorder() error {
+	enricher, err := a.enricher()
+	if err != nil {
+		return err
+	}
+	if a.store, err = store.Open(filepath.Join(a.cfg.DataDir, "furrow.db"), a.cfg.Store, a.registry, a.component("store")); err != nil {
+		return err
+	}
+	if a.archive, err = archive.Open(filepath.Join(a.cfg.DataDir, "archive"), a.cfg.Archive, a.registry, a.component("archive")); err != nil {
+		return err
+	}
+	opts := recorder.Options{
+		Bus: a.journal, Enricher: enricher, Store: a.store, Archive: a.archive,
+		Paused: a.disk.paused, Registerer: a.registry, Log: a.component("recorder"), Now: time.Now,
+	}
+	if a.inspector != nil {
+		opts.Tap = a.inspector
+	}
+	a.recorder, err = recorder.New(a.cfg.Recorder, opts)
+	return err
+}
+
+func (a *App) buildRecommender() error {
+	enricher, err := a.enricher()
+	if err != nil {
+		return err
+	}
+	a.recommender, err = recommender.New(a.cfg.Recommender, recommender.Options{
+		Bus:  a.journal,
+		Dir:  filepath.Join(a.cfg.DataDir, "recommender"),
+		Head: a.journal.Head,
+		Parse: func(record []byte, now time.Time) []*event.Event {
+			return enricher.Parse(record, now).Events
+		},
+		Registerer: a.registry, Log: a.component("recommender"), Now: time.Now,
+	})
+	return err
+}
+
+func (a *App) buildInspector() error {
+	var err error
+	a.inspector, err = inspector.New(a.cfg.Inspector, inspector.Options{
+		UI: web.UI(), Status: a.status, Health: a.health, Coverage: a.coverage, SendTest: a.sendTest,
+		Recommend: http.HandlerFunc(a.serveV1), AllowedHosts: []string{a.cfg.Admin},
+		Gatherer: a.registry, Registerer: a.registry, Log: a.component("inspector"), Now: time.Now,
+	})
+	return err
+}
+
+// PublicAddr and AdminAddr are where the process listens.
+func (a *App) PublicAddr() net.Addr { return a.public.Addr() }
+
+// AdminAddr is where the inspector listens.
+func (a *App) AdminAddr() net.Addr { return a.admin.Addr() }
+
+// accepting says why the collector cannot store events, nil when it can.
+func (a *App) accepting() error {
+	if a.draining.Load() {
+		return errors.New("stopping")
+	}
+	return a.journal.Ready()
+}
+
+// Run serves until ctx ends or a part of the process fails, then stops in
+// reverse order and returns nil after a clean drain.
+func (a *App) Run(ctx context.Context) error {
+	consumers := newStage(ctx)
+	if a.recorder != nil {
+		consumers.start("recorder", a.recorder.Run)
+		consumers.start("retention", a.retain)
+	}
+	if a.recommender != nil {
+		consumers.start("recommender", a.recommender.Run)
+	}
+	consumers.start("disk", a.disk.run)
+
+	servers := newStage(ctx)
+	public := collector.NewServer(a.cfg.Collector.Networking, http.HandlerFunc(a.servePublic), a.component("public"))
+	servers.serve("public listener", public, collector.LimitListener(a.public, a.cfg.Collector.Networking.MaxConnections))
+	admin := a.adminServer()
+	pages := newStage(ctx)
+	if a.inspector != nil {
+		pages.start("inspector", a.inspector.Run)
+	}
+	pages.serve("admin listener", admin, a.admin)
+
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-consumers.failed:
+	case failed = <-servers.failed:
+	case failed = <-pages.failed:
+	}
+	return errors.Join(failed, a.stop(ctx, public, admin, servers, consumers, pages))
+}
+
+// stop drains: no new requests, then the consumers, then the pages.
+func (a *App) stop(ctx context.Context, public, admin *http.Server, servers, consumers, pages *stage) error {
+	a.draining.Store(true)
+	if a.collector != nil {
+		a.collector.Terminate()
+	}
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.StopTimeout+a.cfg.Collector.PreTerminationPeriod)
+	defer cancel()
+	wait(deadline, a.cfg.Collector.PreTerminationPeriod)
+	errs := []error{public.Shutdown(deadline), servers.stop(deadline), consumers.stop(deadline)}
+	a.report()
+	pages.cancel()
+	errs = append(errs, admin.Shutdown(deadline), pages.stop(deadline))
+	return errors.Join(append(errs, a.close())...)
+}
+
+// report logs the balance of the run: what was accepted is durable, and how much
+// of it each consumer has handled.
+func (a *App) report() {
+	if a.collector == nil {
+		return
+	}
+	counts := a.collector.Counts()
+	attrs := []any{"accepted", counts.Accepted, "durable", counts.Durable}
+	for _, g := range a.journal.Status().Groups {
+		attrs = append(attrs, g.Name+"_lag", g.LagRecords)
+	}
+	a.log.Info("stopped", attrs...)
+}
+
+// close gives back what New took, in reverse.
+func (a *App) close() error {
+	var errs []error
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	if a.journal != nil {
+		errs = append(errs, a.journal.Close())
+	}
+	for _, l := range []net.Listener{a.public, a.admin} {
+		if l != nil {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if a.lock != nil {
+		errs = append(errs, a.lock.Close())
+	}
+	return errors.Join(errs...)
+}
