@@ -72,7 +72,7 @@ fuzz: ## fuzz each target for 30 s
 	echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s $$p || exit 1; done; done
 
 soak: build ## long rounds: hundreds of kills under load
-	FURROW_TEST_ROUNDS=200 $(GO) test -count=1 -timeout 3h -run 'Kill' -v ./e2e/...
+	ROUNDS=200 $(GO) test -count=1 -timeout 3h -run 'Kill' -v ./e2e/...
 
 check: setup lint web-check race e2e ## what .ci/run runs
 

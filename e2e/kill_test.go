@@ -25,7 +25,7 @@ import (
 func TestKill(t *testing.T) {
 	t.Parallel()
 	rounds := 5
-	if s := os.Getenv("FURROW_TEST_ROUNDS"); s != "" {
+	if s := os.Getenv("ROUNDS"); s != "" {
 		var err error
 		if rounds, err = strconv.Atoi(s); err != nil {
 			t.Fatal(err)
@@ -68,17 +68,17 @@ func settled(p *process) error {
 	if err := getJSON(p.admin+"/status", &status); err != nil {
 		return err
 	}
-	seen := false
+	seen := 0
 	for _, s := range status.Stages {
-		if s.Name == "recorder-store" {
-			seen = true
+		if s.Name == "recorder-store" || s.Name == "recorder-archive" {
+			seen++
 			if s.LagRecords > 0 {
 				return fmt.Errorf("%s lags %d records", s.Name, s.LagRecords)
 			}
 		}
 	}
-	if !seen {
-		return fmt.Errorf("no recorder-store in the status: %+v", status)
+	if seen != 2 {
+		return fmt.Errorf("not both recorder groups in the status: %+v", status)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -29,13 +28,6 @@ func run() int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	if err := command().ExecuteContext(ctx); err != nil {
-		var several interface{ Unwrap() []error }
-		if errors.As(err, &several) {
-			for _, e := range several.Unwrap() {
-				fmt.Fprintln(os.Stderr, "furrow:", e)
-			}
-			return 1
-		}
 		for line := range strings.Lines(err.Error()) {
 			fmt.Fprintln(os.Stderr, "furrow:", strings.TrimSuffix(line, "\n"))
 		}

@@ -50,7 +50,11 @@ func settings(cmd *cobra.Command) (config.Config, error) {
 	if err != nil {
 		return config.Config{}, err
 	}
-	return config.Load(file, os.Environ(), flags)
+	cfg, err := config.Load(file, os.Environ(), flags)
+	for _, name := range cfg.Ignored {
+		fmt.Fprintf(cmd.ErrOrStderr(), "furrow: warning: %s sets nothing; `furrow check` prints all keys\n", name)
+	}
+	return cfg, err
 }
 
 // logger writes text for people on a terminal and JSON for machines elsewhere.
@@ -59,16 +63,16 @@ func logger(cfg config.Log) (*slog.Logger, io.Closer, error) {
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		return nil, nil, fmt.Errorf("log.level = %q: %w", cfg.Level, err)
 	}
-	out := os.Stderr
+	out, done := os.Stderr, io.NopCloser(nil)
 	if cfg.File != "" {
 		f, err := os.OpenFile(cfg.File, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err != nil {
 			return nil, nil, fmt.Errorf("log file: %w; choose another with --log", err)
 		}
-		out = f
+		out, done = f, f
 	}
 	if term.IsTerminal(int(out.Fd())) { //nolint:gosec // file descriptors are small
-		return slog.New(tint.NewHandler(out, &tint.Options{Level: level, TimeFormat: "15:04:05"})), out, nil
+		return slog.New(tint.NewHandler(out, &tint.Options{Level: level, TimeFormat: "15:04:05"})), done, nil
 	}
-	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level})), out, nil
+	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level})), done, nil
 }

@@ -3,8 +3,9 @@
 //
 // Values come from, in rising order, the defaults, a YAML file, the environment
 // and command line flags. A key has two mechanical spellings: collector.cookie.name
-// in a file, FURROW_COLLECTOR_COOKIE_NAME in the environment. An unknown key is an
-// error, and validation reports every problem at once.
+// in a file, FURROW_COLLECTOR_COOKIE_NAME in the environment. An unknown key in a
+// file is an error, an unknown variable a warning, and validation reports every
+// problem at once.
 //
 // It refuses templates, includes and look-ups by string: a room gets its part as
 // a value, once.
@@ -52,6 +53,10 @@ type Config struct {
 	Recommender recommender.Config `yaml:"recommender"`
 	Inspector   inspector.Config   `yaml:"inspector"`
 	Demo        demo.Config        `yaml:"demo"`
+
+	// Ignored names the variables of the environment that begin with FURROW_ and
+	// set nothing.
+	Ignored []string `yaml:"-" json:"-"`
 }
 
 // Log says what is logged and where.

@@ -30,7 +30,8 @@ func Load(file string, environ []string, flags []Flag) (Config, error) {
 	}
 	known := map[string]entry{}
 	walk(reflect.ValueOf(&cfg).Elem(), "", known)
-	errs := []error{loadEnvironment(known, environ, origins)}
+	var errs []error
+	cfg.Ignored, errs = loadEnvironment(known, environ, origins)
 	for _, f := range flags {
 		errs = append(errs, set(known[f.Key], f.Value, "flag --"+f.Name, origins))
 	}
@@ -111,12 +112,14 @@ func Variable(key string) string {
 	return b.String()
 }
 
-func loadEnvironment(known map[string]entry, environ []string, origins map[string]string) error {
+// loadEnvironment sets keys from variables. One that names no key is not an error:
+// Kubernetes gives every pod FURROW_PORT and the like when a service is called
+// furrow. Their names are returned, to be warned about.
+func loadEnvironment(known map[string]entry, environ []string, origins map[string]string) (ignored []string, errs []error) {
 	keys := make(map[string]string, len(known))
 	for key := range known {
 		keys[Variable(key)] = key
 	}
-	var errs []error
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
 		if !strings.HasPrefix(name, environmentPrefix) {
@@ -124,12 +127,12 @@ func loadEnvironment(known map[string]entry, environ []string, origins map[strin
 		}
 		key, ok := keys[name]
 		if !ok {
-			errs = append(errs, fmt.Errorf("environment %s: no such setting; `furrow check` prints all keys", name))
+			ignored = append(ignored, name)
 			continue
 		}
 		errs = append(errs, set(known[key], value, "environment "+name, origins))
 	}
-	return errors.Join(errs...)
+	return ignored, errs
 }
 
 // set parses a text as YAML into one key. Maps and lists take YAML flow style, for

@@ -58,7 +58,6 @@ func TestMistakes(t *testing.T) {
 	}{
 		"unknown key in the file":        {file: "colector: {}\n", want: []string{"furrow.yaml", "colector"}},
 		"wrong type in the file":         {file: "stopTimeout: soon\n", want: []string{"furrow.yaml"}},
-		"unknown variable":               {environ: []string{"FURROW_LISTN=:1"}, want: []string{"FURROW_LISTN", "no such setting"}},
 		"wrong type in the environment":  {environ: []string{"FURROW_STOP_TIMEOUT=soon"}, want: []string{"stopTimeout", "soon", "FURROW_STOP_TIMEOUT", "duration"}},
 		"broken rule names its origin":   {environ: []string{"FURROW_LOG_LEVEL=loud"}, want: []string{`log.level = "loud" (environment FURROW_LOG_LEVEL): must be debug`}},
 		"every broken rule, not the 1st": {file: "listen: nowhere\nbus: {key: none}\n", flags: []Flag{{"roles", "roles", "cook"}}, want: []string{`listen = "nowhere" (file`, `bus.key = "none"`, "roles = [cook] (flag --roles)"}},
@@ -97,5 +96,16 @@ func TestPrintedConfigurationLoads(t *testing.T) {
 	}
 	if second, _ := again.YAML(); second != text {
 		t.Errorf("printing what was loaded changed it:\n%s", second)
+	}
+}
+
+func TestUnknownVariablesAreNamed(t *testing.T) {
+	t.Parallel()
+	cfg, err := Load("", []string{"FURROW_PORT=tcp://10.0.0.1:80", "FURROW_LISTEN=:7"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Ignored) != 1 || cfg.Ignored[0] != "FURROW_PORT" || cfg.Listen != ":7" {
+		t.Errorf("ignored %v, listen %q", cfg.Ignored, cfg.Listen)
 	}
 }
