@@ -8,6 +8,9 @@
 // for good, becomes a bad row that holds its exact record. An error from Insert
 // means that nothing was stored and that the call may be repeated.
 //
+// bad_rows is a view: the rows are in bad_failures, the records in bad_records,
+// each once however many of its events failed, and deleted with its last row.
+//
 // Doubles are found for as long as the first row is kept, so the retention of the
 // database is also the window within which an event id is unique.
 //

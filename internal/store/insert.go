@@ -56,6 +56,7 @@ func (s *SQLite) Insert(ctx context.Context, rows []Row, bad []event.BadRow) (In
 
 func (s *SQLite) insert(ctx context.Context, rows []Row, bad []event.BadRow) (Inserted, error) {
 	var done Inserted
+	s.last = lastRecord{}
 	if err := s.writer.begin(); err != nil {
 		return done, err
 	}
@@ -128,23 +129,55 @@ func (s *SQLite) settle(row Row, done *Inserted) error {
 }
 
 func (s *SQLite) insertBad(b *event.BadRow, done *Inserted) error {
-	failure, record := b.Failure, b.Payload
+	failure := b.Failure
 	if failure == nil {
 		failure = []byte("{}")
 	}
-	if record == nil {
-		record = []byte{} // the driver binds nil as null
-	}
-	args := named([]driver.Value{b.ID, timeText(b.Time), b.Schema, string(failure), record, int64(b.Index)})
+	s.last.is(b)
+	args := named([]driver.Value{b.ID, timeText(b.Time), b.Schema, string(failure), s.last.text, int64(b.Index)})
 	n, err := s.bad.exec(args)
 	if err != nil {
 		return fmt.Errorf("bad row %s: %w", b.ID, err)
 	}
-	if n > 0 {
-		done.Bad++
-	} else {
+	if n == 0 {
 		done.BadDoubles++
+		return nil
 	}
+	done.Bad++
+	return s.keepRecord(b)
+}
+
+// lastRecord is the record of the bad row before, within one transaction. The rows
+// of a record follow each other, so its bytes go to the database once.
+type lastRecord struct {
+	id   event.RecordID
+	text string // id in hex; empty before the first bad row
+	kept bool   // the transaction has stored it
+}
+
+// is makes the bad row's record the last one, if it is another.
+func (l *lastRecord) is(b *event.BadRow) {
+	id := b.Record
+	if id == (event.RecordID{}) { // nobody's hash: derived, lest records be mixed up
+		id = event.NewRecordID(b.Payload)
+	}
+	if l.text == "" || l.id != id {
+		*l = lastRecord{id: id, text: id.String()}
+	}
+}
+
+func (s *SQLite) keepRecord(b *event.BadRow) error {
+	if s.last.kept {
+		return nil
+	}
+	record := b.Payload
+	if record == nil {
+		record = []byte{} // the driver binds nil as null
+	}
+	if _, err := s.record.exec(named([]driver.Value{s.last.text, record})); err != nil {
+		return fmt.Errorf("record %s: %w", s.last.text, err)
+	}
+	s.last.kept = true
 	return nil
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -58,34 +59,63 @@ func (s *SQLite) Event(ctx context.Context, id string) ([]Column, bool, error) {
 	return row, true, nil
 }
 
-// Bad returns the newest bad rows, newest first.
+// Bad returns the newest bad rows, newest first. Rows of one record share its
+// memory, which must not be changed.
 func (s *SQLite) Bad(ctx context.Context, limit int) ([]event.BadRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReadTimeout)
 	defer cancel()
-	rows, err := s.pool.QueryContext(ctx, `SELECT id, time, schema, failure, record, event_index
-FROM bad_rows ORDER BY time DESC, rowid DESC LIMIT ?`, limit)
+	// One view of the database, so that no record is deleted between the reads.
+	tx, err := s.pool.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("store: read bad rows: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // it only reads
+	out, err := failures(ctx, tx, limit)
+	if err != nil {
+		return nil, fmt.Errorf("store: read bad rows: %w", err)
+	}
+	records := map[event.RecordID][]byte{}
+	for i := range out {
+		b := &out[i]
+		record, ok := records[b.Record]
+		if !ok {
+			const query = "SELECT record FROM bad_records WHERE record_id = ?"
+			if err := tx.QueryRowContext(ctx, query, b.Record.String()).Scan(&record); err != nil {
+				return nil, fmt.Errorf("store: record %s of bad row %s: %w", b.Record, b.ID, err)
+			}
+			records[b.Record] = record
+		}
+		b.Payload = record
+	}
+	return out, nil
+}
+
+// failures returns the newest bad rows without their records.
+func failures(ctx context.Context, tx *sql.Tx, limit int) ([]event.BadRow, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT id, time, schema, failure, record_id, event_index
+FROM bad_failures ORDER BY time DESC, rowid DESC LIMIT ?`, limit)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells what went wrong
 	var out []event.BadRow
 	for rows.Next() {
 		var b event.BadRow
-		var at, failure string
-		if err := rows.Scan(&b.ID, &at, &b.Schema, &failure, &b.Payload, &b.Index); err != nil {
-			return nil, fmt.Errorf("store: read bad rows: %w", err)
+		var at, record string
+		if err := rows.Scan(&b.ID, &at, &b.Schema, &b.Failure, &record, &b.Index); err != nil {
+			return nil, err
 		}
-		b.Failure = []byte(failure)
-		b.Record = event.NewRecordID(b.Payload)
+		id, err := hex.DecodeString(record)
+		if err != nil || len(id) != len(b.Record) {
+			return nil, fmt.Errorf("bad row %s: record_id %q is not 64 hex digits", b.ID, record)
+		}
+		b.Record = event.RecordID(id)
 		if b.Time, err = time.Parse(timeLayout, at); err != nil {
-			return nil, fmt.Errorf("store: bad row %s: %w", b.ID, err)
+			return nil, fmt.Errorf("bad row %s: %w", b.ID, err)
 		}
 		out = append(out, b)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("store: read bad rows: %w", err)
-	}
-	return out, nil
+	return out, rows.Err()
 }
 
 // Status reads the state of the database. It is cheap at any size.

@@ -95,7 +95,7 @@ func (s *SQLite) sizeCut() (string, error) {
   SELECT t FROM (
     SELECT * FROM (SELECT collector_tstamp AS t FROM events ORDER BY collector_tstamp LIMIT ?1)
     UNION ALL
-    SELECT * FROM (SELECT time AS t FROM bad_rows ORDER BY time LIMIT ?1)
+    SELECT * FROM (SELECT time AS t FROM bad_failures ORDER BY time LIMIT ?1)
   ) ORDER BY t LIMIT ?1
 )`, int64(trimRows))
 	if err != nil || len(row) == 0 {
@@ -152,8 +152,9 @@ func (s *SQLite) deleteBefore(before string) (Trimmed, error) {
 	if err != nil {
 		return n, err
 	}
-	bad, err := s.writer.exec(`DELETE FROM bad_rows WHERE rowid IN (
-  SELECT rowid FROM bad_rows WHERE time < ? ORDER BY time LIMIT ?)`, before, int64(trimRows))
+	// A trigger deletes a record with the last of its rows.
+	bad, err := s.writer.exec(`DELETE FROM bad_failures WHERE rowid IN (
+  SELECT rowid FROM bad_failures WHERE time < ? ORDER BY time LIMIT ?)`, before, int64(trimRows))
 	if err != nil {
 		return n, err
 	}

@@ -69,8 +69,9 @@ func insertEvent() string {
 }
 
 const (
-	insertBad = `INSERT INTO bad_rows (id, time, schema, failure, record, event_index)
+	insertFailure = `INSERT INTO bad_failures (id, time, schema, failure, record_id, event_index)
 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO NOTHING`
+	insertRecord  = "INSERT INTO bad_records (record_id, record) VALUES (?, ?) ON CONFLICT(record_id) DO NOTHING"
 	selectContent = "SELECT content_hash FROM events WHERE event_id = ?"
 	addTotal      = "UPDATE totals SET rows = rows + ? WHERE name = ?"
 )
@@ -81,15 +82,32 @@ var migrations = [][]string{
 	{
 		createEvents(),
 		`CREATE INDEX events_collector_tstamp ON events (collector_tstamp)`,
-		`CREATE TABLE bad_rows (
+		// A record is kept once however many of its events fail: one request of
+		// megabytes may hold tens of thousands.
+		`CREATE TABLE bad_records (
+  record_id TEXT NOT NULL PRIMARY KEY,
+  record BLOB NOT NULL
+)`,
+		`CREATE TABLE bad_failures (
   id TEXT NOT NULL PRIMARY KEY,
   time TEXT NOT NULL,
   schema TEXT NOT NULL,
   failure TEXT NOT NULL,
-  record BLOB NOT NULL,
+  record_id TEXT NOT NULL,
   event_index INTEGER NOT NULL
 )`,
-		`CREATE INDEX bad_rows_time ON bad_rows (time)`,
+		`CREATE INDEX bad_failures_time ON bad_failures (time)`,
+		`CREATE INDEX bad_failures_record_id ON bad_failures (record_id)`,
+		`CREATE TRIGGER bad_records_unused AFTER DELETE ON bad_failures
+WHEN NOT EXISTS (SELECT 1 FROM bad_failures WHERE record_id = OLD.record_id)
+BEGIN
+  DELETE FROM bad_records WHERE record_id = OLD.record_id;
+END`,
+		// What readers use. The outer join lets SQLite count rows without a look
+		// at their records.
+		`CREATE VIEW bad_rows AS
+SELECT f.id AS id, f.time AS time, f.schema AS schema, f.failure AS failure, r.record AS record, f.event_index AS event_index
+FROM bad_failures AS f LEFT JOIN bad_records AS r ON r.record_id = f.record_id`,
 		// Counting a large table reads all of it; these are kept by the
 		// transactions that change the tables.
 		`CREATE TABLE totals (name TEXT NOT NULL PRIMARY KEY, rows INTEGER NOT NULL)`,

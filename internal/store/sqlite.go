@@ -26,7 +26,9 @@ type SQLite struct {
 	writer *writer
 	events *statement
 	bad    *statement
+	record *statement
 	binder *binder
+	last   lastRecord
 	closed bool
 
 	pool *sql.DB
@@ -93,7 +95,10 @@ func (s *SQLite) open() error {
 	if s.events, err = s.writer.prepare(insertEvent()); err != nil {
 		return err
 	}
-	if s.bad, err = s.writer.prepare(insertBad); err != nil {
+	if s.bad, err = s.writer.prepare(insertFailure); err != nil {
+		return err
+	}
+	if s.record, err = s.writer.prepare(insertRecord); err != nil {
 		return err
 	}
 	reader, err := sqlite.NewConnector(name + fmt.Sprintf(
@@ -180,7 +185,7 @@ func (s *SQLite) Close() error {
 		}
 		s.closed = true
 	}
-	for _, st := range []*statement{s.events, s.bad} {
+	for _, st := range []*statement{s.events, s.bad, s.record} {
 		if st != nil {
 			errs = append(errs, st.closer.Close())
 		}
