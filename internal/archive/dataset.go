@@ -121,8 +121,10 @@ var schemas = [numDatasets]schema{
 		{name: "time", node: timestamp()},
 		{name: "schema", node: parquet.Encoded(parquet.String(), &parquet.RLEDictionary)},
 		{name: "failure", node: plainString(), unbound: true},
-		{name: "record", node: parquet.Encoded(parquet.Leaf(parquet.ByteArrayType), &parquet.Plain), unbound: true},
+		// Null where the row before it, in the file, is of the same record.
+		{name: "record", node: parquet.Encoded(parquet.Leaf(parquet.ByteArrayType), &parquet.Plain), optional: true, unbound: true},
 		{name: "event_index", node: parquet.Leaf(parquet.Int32Type)},
+		{name: "record_id", node: plainString()},
 	}),
 }
 

@@ -48,7 +48,13 @@ func fillRaw(dst []parquet.Value, rows []rawRow, column int) []parquet.Value {
 	return dst
 }
 
-func fillBad(dst []parquet.Value, rows []event.BadRow, column int) []parquet.Value {
+// badRow is one bad row. Of a run of rows of one record only the first holds it.
+type badRow struct {
+	event.BadRow
+	first bool
+}
+
+func fillBad(dst []parquet.Value, rows []badRow, column int) []parquet.Value {
 	for i := range rows {
 		r := &rows[i]
 		var v parquet.Value
@@ -62,9 +68,13 @@ func fillBad(dst []parquet.Value, rows []event.BadRow, column int) []parquet.Val
 		case 3:
 			v = parquet.ByteArrayValue(bytes.ToValidUTF8(r.Failure, []byte("\uFFFD")))
 		case 4:
-			v = parquet.ByteArrayValue(r.Payload)
-		default:
+			if r.first {
+				v = parquet.ByteArrayValue(r.Payload).Level(0, 1, column)
+			}
+		case 5:
 			v = parquet.Int32Value(int32(max(math.MinInt32, min(math.MaxInt32, r.Index))))
+		default:
+			v = text(r.Record.String())
 		}
 		dst = append(dst, v)
 	}

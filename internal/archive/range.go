@@ -29,6 +29,7 @@ var (
 const (
 	maxRangeRows  = 1 << 20 // bounds the event ids that a range remembers
 	maxRangeFiles = 64      // bounds what a replay across many hours leaves behind
+	badRowBytes   = 256     // of a bad row, without its failure and record
 )
 
 // Entry is one record and what enrichment made of it. Nothing in it may change
@@ -40,6 +41,7 @@ type Entry struct {
 	Time   time.Time // collector_tstamp, or when it was published if the record cannot be read
 	Events []*event.Event
 	Bad    []event.BadRow
+	NoRaw  bool // the record is no collector payload, so raw/ gets no row: its bad row holds it
 }
 
 // Range is the run of positions of one partition that goes into the archive as
@@ -61,7 +63,8 @@ type Range struct {
 	filler  eventFiller
 	raw     *shelf[rawRow]
 	events  *shelf[eventRow]
-	bad     *shelf[event.BadRow]
+	bad     *shelf[badRow]
+	lastBad badRun
 	sealed  bool // files are finished
 	closed  bool
 	broken  error
@@ -174,9 +177,11 @@ func (r *Range) open(record event.RecordID) {
 
 func (r *Range) add(e *Entry) error {
 	at := e.Time.UnixMilli()
-	row := rawRow{id: e.ID, ms: at, key: e.Key, record: e.Record}
-	if err := r.raw.add(hourOf(e.Time), row, len(e.Record)+len(e.Key)); err != nil {
-		return err
+	if !e.NoRaw {
+		row := rawRow{id: e.ID, ms: at, key: e.Key, record: e.Record}
+		if err := r.raw.add(hourOf(e.Time), row, len(e.Record)+len(e.Key)); err != nil {
+			return err
+		}
 	}
 	for _, ev := range e.Events {
 		if r.seen(ev.ID()) {
@@ -193,11 +198,39 @@ func (r *Range) add(e *Entry) error {
 		}
 	}
 	for i := range e.Bad {
-		b := &e.Bad[i]
-		if err := r.bad.add(hourOf(b.Time), *b, len(b.Payload)+len(b.Failure)); err != nil {
+		if err := r.addBad(e.Bad[i]); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// badRun says of which record the last bad row was, and in which file it is.
+type badRun struct {
+	record event.RecordID
+	hour   hour
+	part   int
+}
+
+// addBad writes a bad row. Its record is written, and counted, only when the row
+// before it in the same file is of another one, so that every file stands alone.
+func (r *Range) addBad(b event.BadRow) error {
+	if b.Record == (event.RecordID{}) { // nobody's hash: derived, lest records be mixed up
+		b.Record = event.NewRecordID(b.Payload)
+	}
+	h := hourOf(b.Time)
+	run := badRun{b.Record, h, r.bad.parts[h]}
+	row := badRow{BadRow: b, first: run != r.lastBad}
+	size := len(b.Failure) + badRowBytes
+	if row.first {
+		size += len(b.Payload)
+	} else {
+		row.Payload = nil
+	}
+	if err := r.bad.add(h, row, size); err != nil {
+		return err
+	}
+	r.lastBad = run
 	return nil
 }
 
@@ -249,7 +282,7 @@ func (r *Range) Full(now time.Time) bool {
 	}
 	return r.bytes.Load() >= r.archive.cfg.RollBytes ||
 		now.Sub(r.started) >= r.archive.cfg.RollAge ||
-		r.raw.rows+r.events.rows >= maxRangeRows ||
+		r.raw.rows+r.events.rows+r.bad.rows >= maxRangeRows ||
 		len(r.raw.done)+len(r.events.done)+len(r.bad.done) >= maxRangeFiles
 }
 

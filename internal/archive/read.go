@@ -37,12 +37,13 @@ type eventIDColumns struct {
 }
 
 type badColumns struct {
-	ID      string `parquet:"id"`
-	Time    int64  `parquet:"time"`
-	Schema  string `parquet:"schema"`
-	Failure []byte `parquet:"failure"`
-	Record  []byte `parquet:"record"`
-	Index   int32  `parquet:"event_index"`
+	ID       string `parquet:"id"`
+	Time     int64  `parquet:"time"`
+	Schema   string `parquet:"schema"`
+	Failure  []byte `parquet:"failure"`
+	Record   []byte `parquet:"record,optional"`
+	Index    int32  `parquet:"event_index"`
+	RecordID string `parquet:"record_id"`
 }
 
 // ReadRaw calls fn for every archived record whose collector time is in [from,
@@ -64,14 +65,27 @@ func (a *Archive) ReadEvents(ctx context.Context, from, to time.Time, fn func(id
 	})
 }
 
-// ReadBad calls fn for every archived bad row, as ReadRaw does for records.
+// ReadBad calls fn for every archived bad row, as ReadRaw does for records. Rows of
+// one record share its memory, which must not be changed.
 func (a *Archive) ReadBad(ctx context.Context, from, to time.Time, fn func(event.BadRow) error) error {
+	var id string // of the run of rows that is being read
+	var hash event.RecordID
+	var record []byte
+	found := false
 	return read(ctx, a, badSet, from, to, func(c *badColumns) (time.Time, func() error) {
+		// Rows out of bounds count too: the record may be with one of them.
+		if c.RecordID != id || !found {
+			id, hash, record = c.RecordID, event.NewRecordID(c.Record), c.Record
+			found = hash.String() == id
+		}
 		t := time.UnixMicro(c.Time).UTC()
 		return t, func() error {
+			if !found {
+				return fmt.Errorf("archive: bad row %s: record %s is not with it", c.ID, c.RecordID)
+			}
 			return fn(event.BadRow{
-				ID: c.ID, Record: event.NewRecordID(c.Record), Index: int(c.Index), Time: t,
-				Schema: c.Schema, Failure: c.Failure, Payload: c.Record,
+				ID: c.ID, Record: hash, Index: int(c.Index), Time: t,
+				Schema: c.Schema, Failure: c.Failure, Payload: record,
 			})
 		}
 	})
