@@ -10,7 +10,8 @@
 // there is no error and no panic. A request whose envelope is wrong gives one bad
 // row and no events; an event that is wrong gives one bad row and leaves its
 // neighbours alone. A query string that breaks the rules is read as far as it
-// goes.
+// goes. A request of more than MaxEvents events is one bad row, and what exceeds
+// 64 MiB of texts in all its events is one for each, so that a result is bounded.
 //
 // It refuses to draw identifiers or read clocks, to truncate values, and to change
 // what a tracker sent beyond the rewriting that Snowplow's Enrich 3.9 does.

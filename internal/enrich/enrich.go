@@ -89,6 +89,7 @@ type parser struct {
 	sp        []snowplow.Param
 	block     []event.Event // allocated ahead, next first
 	failures  []snowplow.Message
+	spread    int // bytes that the events so far hold, see maxSpread
 }
 
 // maxKeptScratch bounds the buffers that stay allocated between records.

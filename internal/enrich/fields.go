@@ -40,6 +40,10 @@ func (p *parser) next() *event.Event {
 // emit makes one event, or one bad row, of the parameters and what is shared. The
 // shared ones win over the event's own.
 func (p *parser) emit(index int, params []snowplow.Param) {
+	if p.spread > maxSpread {
+		p.overspread(index)
+		return
+	}
 	p.places = p.shared
 	content := p.hash
 	for i := range params {
@@ -56,8 +60,13 @@ func (p *parser) emit(index int, params []snowplow.Param) {
 	e.Record, e.Index, e.Content = p.result.RecordID, index, content
 	if schema, failures := p.fill(e, params); len(failures) > 0 {
 		*e = event.Event{}
-		p.bad(index, schema, snowplow.EventFailure(p.now, failures...))
+		failure := snowplow.EventFailure(p.now, failures...)
+		p.spread += len(failure)
+		p.bad(index, schema, failure)
 		return
+	}
+	if index >= fewEvents {
+		p.spread += textBytes(e)
 	}
 	p.block = p.block[1:]
 	p.result.Events = append(p.result.Events, e)

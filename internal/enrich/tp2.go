@@ -62,6 +62,10 @@ func (p *parser) adaptBatch() {
 		p.rejectRequest(snowplow.ValidationMessage(uri, checkPayloadData(data, addition)))
 		return
 	}
+	if len(p.ends) > MaxEvents {
+		p.tooMany()
+		return
+	}
 	p.share()
 	p.expect(len(p.ends))
 	start := 0

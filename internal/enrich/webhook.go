@@ -81,13 +81,27 @@ func (p *parser) adaptIgluData(uri string, hasBody bool) {
 			p.emitIglu(0, uri, text, "app")
 			return
 		}
-		i := 0
-		for data := range snowplow.Elements(text) {
-			p.emitIglu(i, uri, data, "app")
-			i++
-		}
+		p.adaptIgluArray(uri, text)
 	default:
 		p.rejectRequest(snowplow.FieldMessage("contentType", contentType, "one of "+igluTypes[0]+", "+igluTypes[1]+", "+igluTypes[2]))
+	}
+}
+
+// adaptIgluArray takes each element of an array as an event.
+func (p *parser) adaptIgluArray(uri, array string) {
+	n := 0
+	for range snowplow.Elements(array) {
+		n++
+	}
+	if n > MaxEvents {
+		p.tooMany()
+		return
+	}
+	p.expect(n)
+	i := 0
+	for data := range snowplow.Elements(array) {
+		p.emitIglu(i, uri, data, "app")
+		i++
 	}
 }
 
