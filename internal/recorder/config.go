@@ -5,7 +5,7 @@ import "time"
 // Config says how records are gathered into batches.
 type Config struct {
 	BatchEvents  int           `yaml:"batchEvents"`  // a database transaction is begun at this many events and bad rows
-	BatchBytes   int64         `yaml:"batchBytes"`   // or at this many record bytes
+	BatchBytes   int64         `yaml:"batchBytes"`   // or at this many bytes in memory, records and what was made of them
 	BatchAge     time.Duration `yaml:"batchAge"`     // or when its first record has waited this long
 	MemoBytes    int64         `yaml:"memoBytes"`    // enriched records kept for the slower of the two groups; 0 lets each enrich for itself
 	RetryMax     time.Duration `yaml:"retryMax"`     // longest pause between two attempts at what failed
@@ -16,7 +16,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		BatchEvents:  1000,
-		BatchBytes:   8 << 20,
+		BatchBytes:   16 << 20,
 		BatchAge:     100 * time.Millisecond,
 		MemoBytes:    64 << 20,
 		RetryMax:     5 * time.Second,

@@ -77,7 +77,7 @@ func (f *feed) share(ctx context.Context, who side, partition string, m *bus.Mes
 	}
 	if mine {
 		result, err := f.judge(ctx, m.Value)
-		f.memo.fill(e, result, err == nil)
+		f.memo.fill(e, result, resultBytes(m.Value, &result), err == nil)
 		return result, err
 	}
 	select {

@@ -81,8 +81,8 @@ func (m *memo) passed(who side, partition string, last bus.Position) {
 	at[who] = last
 }
 
-// fill hands the result to whoever takes the entry.
-func (m *memo) fill(e *entry, result enrich.Result, ok bool) {
+// fill hands the result, of so many bytes, to whoever takes the entry.
+func (m *memo) fill(e *entry, result enrich.Result, size int64, ok bool) {
 	e.result, e.ok = result, ok
 	close(e.ready)
 	m.mu.Lock()
@@ -90,11 +90,10 @@ func (m *memo) fill(e *entry, result enrich.Result, ok bool) {
 	if e.self == nil {
 		return
 	}
-	if !ok {
+	if !ok || size > m.limit { // do not push out all others for nothing
 		m.drop(e)
 		return
 	}
-	size := resultBytes(result)
 	m.size += size - e.size
 	e.size = size
 	m.evict()
@@ -113,22 +112,4 @@ func (m *memo) drop(e *entry) {
 	e.self = nil
 	delete(m.entries, e.where)
 	m.size -= e.size
-}
-
-const (
-	eventBytes = 4500 // the cells of an event, without their texts
-	entryBytes = 500
-)
-
-// resultBytes estimates what a result holds in memory. The texts of an event come
-// from its record.
-func resultBytes(r enrich.Result) int64 {
-	n := int64(entryBytes) + eventBytes*int64(len(r.Events))
-	if p := r.Payload; p != nil {
-		n += 2 * int64(len(p.Querystring.Value)+len(p.Body.Value)+len(p.UserAgent.Value))
-	}
-	for i := range r.Bad {
-		n += int64(len(r.Bad[i].Payload) + len(r.Bad[i].Failure))
-	}
-	return n
 }

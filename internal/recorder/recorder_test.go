@@ -49,6 +49,11 @@ func TestOnePassFeedsStoreAndArchive(t *testing.T) {
 	if err != nil || archived != 3 {
 		t.Errorf("%d bad rows in the archive, %v", archived, err)
 	}
+	raw := 0 // the collector's own bad rows are no payloads
+	err = w.archive.ReadRaw(t.Context(), time.Time{}, time.Time{}, func(archive.RawRow) error { raw++; return nil })
+	if err != nil || raw != 501 {
+		t.Errorf("%d records in the archive, %v", raw, err)
+	}
 	for _, s := range w.recorder.Status() {
 		if s.Records != 503 || s.Events != 500 || s.Bad != 3 || s.Lag != 0 || s.Error != "" {
 			t.Errorf("%+v", s)
@@ -384,7 +389,7 @@ func TestMemoIsBounded(t *testing.T) {
 		if !fill || e == nil {
 			t.Fatal("the first to come must fill")
 		}
-		m.fill(e, enrich.Result{Events: make([]*event.Event, 1)}, true)
+		m.fill(e, enrich.Result{}, 5000, true)
 		entries = append(entries, e)
 		if m.size > m.limit {
 			t.Fatalf("%d bytes, limit %d", m.size, m.limit)

@@ -136,13 +136,16 @@ func (t *toArchive) handle(b bus.Batch) error {
 			return err
 		}
 	}
-	results, err := t.feed.enrich(t.g.ended, archiveSide, b)
-	if err != nil {
-		return err
-	}
-	for i, res := range results {
-		if err := t.add(b.Partition, &b.Messages[i], res); err != nil {
+	for piece := range pieces(b, t.cfg.BatchBytes) {
+		results, err := t.feed.enrich(t.g.ended, archiveSide, piece)
+		if err != nil {
 			return err
+		}
+		for i, res := range results {
+			results[i] = enrich.Result{} // may be large, and is not needed further
+			if err := t.add(b.Partition, &piece.Messages[i], res); err != nil {
+				return err
+			}
 		}
 	}
 	return t.pass(b)
@@ -187,7 +190,10 @@ func (t *toArchive) add(partition string, m *bus.Message, res enrich.Result) err
 	if res.Payload != nil {
 		at = res.Payload.Time()
 	}
-	entry := archive.Entry{Record: m.Value, ID: res.RecordID, Key: m.Key, Time: at, Events: res.Events, Bad: res.Bad}
+	entry := archive.Entry{
+		Record: m.Value, ID: res.RecordID, Key: m.Key, Time: at, Events: res.Events, Bad: res.Bad,
+		NoRaw: m.Stream != bus.Raw,
+	}
 	if err := s.Add(entry); err != nil {
 		return errors.Join(errAgain, err)
 	}

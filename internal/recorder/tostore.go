@@ -3,6 +3,7 @@ package recorder
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"furrow/internal/bus"
@@ -16,7 +17,7 @@ type load struct {
 	rows    []store.Row
 	bad     []event.BadRow
 	records int
-	bytes   int64
+	bytes   int64     // in memory
 	begun   time.Time // when its first record was taken
 	oldest  time.Time // publish times
 	newest  time.Time
@@ -25,12 +26,12 @@ type load struct {
 
 func (l *load) add(b bus.Batch, results []enrich.Result) {
 	for i, res := range results {
+		l.bytes += resultBytes(b.Messages[i].Value, &results[i])
 		m := &b.Messages[i]
 		for _, e := range res.Events {
 			l.rows = append(l.rows, store.Row{Event: e, Record: m.Value})
 		}
 		l.bad = append(l.bad, res.Bad...)
-		l.bytes += int64(len(m.Value))
 		l.oldest = earlier(l.oldest, m.Time)
 		if m.Time.After(l.newest) {
 			l.newest = m.Time
@@ -63,6 +64,7 @@ type toStore struct {
 	sub    bus.Subscription
 	next   *load
 	flight *flight
+	more   []bus.Batch // pieces of the batch taken last that are not enriched yet
 }
 
 func (r *Recorder) runStore() error {
@@ -101,6 +103,13 @@ func (t *toStore) full() bool {
 	return len(t.next.rows)+len(t.next.bad) >= t.cfg.BatchEvents || t.next.bytes >= t.cfg.BatchBytes
 }
 
+// crowded reports whether the loads hold so much already that the flight should
+// land before anything is added: one record may come to many times the size of a
+// load.
+func (t *toStore) crowded() bool {
+	return t.flight != nil && t.flight.load.bytes+t.next.bytes >= 2*t.cfg.BatchBytes
+}
+
 // ripe reports whether the next load should be written now.
 func (t *toStore) ripe() bool {
 	return t.full() || time.Since(t.next.begun) >= t.cfg.BatchAge
@@ -109,8 +118,8 @@ func (t *toStore) ripe() bool {
 // gather takes records until the load is ripe or the flight has landed. It fails
 // when Run is to end or the bus was closed; what was gathered then still counts.
 func (t *toStore) gather() error {
-	for !t.full() {
-		b, err := t.wait()
+	for !t.full() && !t.crowded() {
+		b, err := t.take()
 		switch {
 		case t.g.ended.Err() != nil:
 			return t.g.ended.Err()
@@ -137,6 +146,21 @@ func (t *toStore) gather() error {
 		t.note()
 	}
 	return nil
+}
+
+// take returns the next piece of what the bus delivers.
+func (t *toStore) take() (bus.Batch, error) {
+	if len(t.more) == 0 {
+		b, err := t.wait()
+		if err != nil || b.Notice != bus.Delivery {
+			return b, err
+		}
+		t.more = slices.Collect(pieces(b, t.cfg.BatchBytes))
+	}
+	piece := t.more[0]
+	t.more[0] = bus.Batch{}
+	t.more = t.more[1:]
+	return piece, nil
 }
 
 // wait asks the bus for records, for as long as there is nothing else to do.
