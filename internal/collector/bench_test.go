@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -74,7 +76,7 @@ func BenchmarkGet(b *testing.B) {
 }
 
 // BenchmarkServer compares the whole server with one that reads the body and sets
-// the same headers. Client and server share the processors, so compare the two
+// the same headers. Client and server share the processors, so compare the three
 // rather than with other programs.
 func BenchmarkServer(b *testing.B) {
 	bare := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -87,10 +89,18 @@ func BenchmarkServer(b *testing.B) {
 		h["Content-Type"], h["Content-Length"] = plainText, okLength
 		w.Write(okBody)
 	})
-	for name, handler := range map[string]http.Handler{"bare": bare, "collector": build(b, discard{}, nil)} {
+	c := build(b, discard{}, nil)
+	for name, serve := range map[string]func(net.Listener) error{
+		"bare":      (&http.Server{Handler: bare}).Serve,
+		"collector": NewServer(c.cfg.Networking, c, slog.New(slog.DiscardHandler)).Serve,
+		"front":     NewFront(c.cfg.Networking, c, c, everyPath, nil).Serve,
+	} {
 		b.Run(name, func(b *testing.B) {
-			server := httptest.NewServer(handler)
-			defer server.Close()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			go serve(l)
 			lines := []string{"Content-Type: application/json"}
 			for name, value := range benchHeaders {
 				lines = append(lines, name+": "+value)
@@ -99,7 +109,7 @@ func BenchmarkServer(b *testing.B) {
 			b.ReportAllocs()
 			b.SetParallelism(16)
 			b.RunParallel(func(pb *testing.PB) {
-				conn := dial(b, server.Listener.Addr().String())
+				conn := dial(b, l.Addr().String())
 				buf := make([]byte, 4096)
 				for pb.Next() {
 					if _, err := conn.Write(request); err != nil {

@@ -42,40 +42,44 @@ type protocolCase struct {
 
 func TestProtocolCases(t *testing.T) {
 	t.Parallel()
-	passed := 0
-	for _, c := range readLines[protocolCase](t, "testdata/cases.jsonl") {
-		t.Run(c.ID, func(t *testing.T) {
-			pub := &recording{}
-			var got answer
-			address, collector := serve(t, pub, func(cfg *Config, opts *Options) {
-				configure(t, cfg, c.Config)
-				if healthy, ok := c.Given["sinks_healthy"]; ok && !healthy {
-					opts.Ready = func() error { return errors.New("the disk is full") }
-				}
-			})
-			if c.Given["terminating"] {
-				collector.Terminate()
+	for name, serve := range servers {
+		t.Run(name, func(t *testing.T) {
+			passed := 0
+			for _, c := range readLines[protocolCase](t, "testdata/cases.jsonl") {
+				t.Run(c.ID, func(t *testing.T) {
+					pub := &recording{}
+					var got answer
+					address, collector := serve(t, pub, func(cfg *Config, opts *Options) {
+						configure(t, cfg, c.Config)
+						if healthy, ok := c.Given["sinks_healthy"]; ok && !healthy {
+							opts.Ready = func() error { return errors.New("the disk is full") }
+						}
+					})
+					if c.Given["terminating"] {
+						collector.Terminate()
+					}
+					got = exchangeRaw(t, address, c.raw(t))
+					payloads := pub.payloads(t)
+					wrong := c.check(t, c.Expect, got, payloads)
+					for _, alt := range c.Alt {
+						if len(wrong) == 0 {
+							break
+						}
+						if len(c.check(t, override(t, c.Expect, alt), got, payloads)) == 0 {
+							wrong = nil
+						}
+					}
+					for _, w := range wrong {
+						t.Errorf("%s: %s", c.Title, w)
+					}
+					if len(wrong) == 0 {
+						passed++
+					}
+				})
 			}
-			got = exchangeRaw(t, address, c.raw(t))
-			payloads := pub.payloads(t)
-			wrong := c.check(t, c.Expect, got, payloads)
-			for _, alt := range c.Alt {
-				if len(wrong) == 0 {
-					break
-				}
-				if len(c.check(t, override(t, c.Expect, alt), got, payloads)) == 0 {
-					wrong = nil
-				}
-			}
-			for _, w := range wrong {
-				t.Errorf("%s: %s", c.Title, w)
-			}
-			if len(wrong) == 0 {
-				passed++
-			}
+			t.Logf("%d cases passed", passed)
 		})
 	}
-	t.Logf("%d cases passed", passed)
 }
 
 func readLines[T any](tb testing.TB, name string) []T {

@@ -144,6 +144,9 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case to.event && (pixel || r.Method == http.MethodPost), pixel && (path == pixelPath || path == icePath):
 		x := c.exchanges.Get().(*exchange)
 		x.w, x.r = w, r
+		if plain, ok := w.(*reply); ok {
+			x.lines = plain.lines
+		}
 		x.rawPath, x.path, x.query, x.hasQuery = path, to.path, query, hasQuery
 		x.pixel, x.redirect = pixel, to.redirect
 		c.collect(x)

@@ -27,6 +27,8 @@ const (
 type exchange struct {
 	w http.ResponseWriter
 	r *http.Request
+	// lines are the header lines in the order of the request, nil behind net/http.
+	lines []headerLine
 
 	rawPath   string // as it came
 	path      string // decoded and mapped
@@ -175,30 +177,19 @@ func firstHeader(h http.Header, name string) event.Optional {
 	return event.Optional{}
 }
 
-// headerLines returns "Name: value" for each header, sorted by name, and last a
-// POST's bare content type. The texts live in the exchange's buffers.
+// headerLines returns "Name: value" for each header, in the request's order or
+// sorted by name, and last a POST's bare content type. The texts live in the
+// exchange's buffers.
 func (x *exchange) headerLines() []string {
 	b := x.buffers
-	b.names = x.headerNames(b.names[:0])
 	b.lines, b.ends, b.headers = b.lines[:0], b.ends[:0], b.headers[:0]
-	host := [1]string{x.r.Host}
-	for _, name := range b.names {
-		values := x.r.Header[name]
-		if name == "Host" {
-			values = host[:]
+	for i := range x.lines {
+		if line := &x.lines[i]; x.keeps(line.name) {
+			x.appendLine(line.name, line.sent, line.value)
 		}
-		for _, value := range values {
-			if x.anonymous && carriesAddress(name, value) {
-				continue
-			}
-			b.lines = append(append(b.lines, name...), ": "...)
-			if name == "Cookie" {
-				b.lines = appendCookies(b.lines, value)
-			} else {
-				b.lines = appendText(b.lines, value)
-			}
-			b.ends = append(b.ends, len(b.lines))
-		}
+	}
+	if x.lines == nil {
+		x.appendSorted()
 	}
 	start := 0
 	for _, end := range b.ends {
@@ -211,23 +202,51 @@ func (x *exchange) headerLines() []string {
 	return b.headers
 }
 
-// headerNames appends the names of the headers to store, sorted. net/http keeps
-// Host apart.
-func (x *exchange) headerNames(names []string) []string {
+// keeps reports whether the headers of this canonical name are stored.
+func (x *exchange) keeps(name string) bool {
+	switch name {
+	case "Content-Length", "Transfer-Encoding":
+		return false
+	case "Content-Type":
+		return x.content.malformed
+	}
+	return true
+}
+
+func (x *exchange) appendLine(name, sent, value string) {
+	if x.anonymous && carriesAddress(name, value) {
+		return
+	}
+	b := x.buffers
+	b.lines = append(append(b.lines, sent...), ": "...)
+	if name == "Cookie" {
+		b.lines = appendCookies(b.lines, value)
+	} else {
+		b.lines = appendText(b.lines, value)
+	}
+	b.ends = append(b.ends, len(b.lines))
+}
+
+// appendSorted takes the headers from net/http, which keeps Host apart.
+func (x *exchange) appendSorted() {
+	b := x.buffers
+	b.names = b.names[:0]
 	for name := range x.r.Header {
-		switch name {
-		case "Content-Length", "Transfer-Encoding", "Host":
-		case "Content-Type":
-			if x.content.malformed {
-				names = append(names, name)
-			}
-		default:
-			names = append(names, name)
+		if name != "Host" && x.keeps(name) {
+			b.names = append(b.names, name)
 		}
 	}
 	if x.r.Host != "" {
-		names = append(names, "Host")
+		b.names = append(b.names, "Host")
 	}
-	slices.Sort(names)
-	return names
+	slices.Sort(b.names)
+	for _, name := range b.names {
+		if name == "Host" {
+			x.appendLine(name, name, x.r.Host)
+			continue
+		}
+		for _, value := range x.r.Header[name] {
+			x.appendLine(name, name, value)
+		}
+	}
 }

@@ -105,16 +105,43 @@ func build(tb testing.TB, pub bus.Publisher, change func(*Config, *Options)) *Co
 	return c
 }
 
-// serve runs a collector on a real listener and returns its address.
-func serve(tb testing.TB, pub bus.Publisher, change func(*Config, *Options)) (string, *Collector) {
+// servers are the ways to run a collector on a real listener. Each returns its
+// address.
+var servers = map[string]func(testing.TB, bus.Publisher, func(*Config, *Options)) (string, *Collector){
+	"front": serveFront, "net/http": serve,
+}
+
+func everyPath(string) bool { return true }
+
+// serveFront runs a collector behind a Front.
+func serveFront(tb testing.TB, pub bus.Publisher, change func(*Config, *Options)) (string, *Collector) {
 	tb.Helper()
 	c := build(tb, pub, change)
+	address, _ := startFront(tb, NewFront(c.cfg.Networking, c, c, everyPath, nil))
+	return address, c
+}
+
+// startFront serves until the test ends.
+func startFront(tb testing.TB, front *Front) (string, <-chan error) {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	server := NewServer(c.cfg.Networking, c, slog.New(slog.DiscardHandler))
-	// net/http lets a connection linger after it ended a request early.
+	open := openConns(front.rest)
+	done := make(chan error, 1)
+	go func() { done <- front.Serve(l) }()
+	tb.Cleanup(func() {
+		front.Close()
+		<-front.drained
+		open.Wait()
+	})
+	return l.Addr().String(), done
+}
+
+// openConns counts the connections of a server: net/http lets one linger after it
+// ended a request early.
+func openConns(server *http.Server) *sync.WaitGroup {
 	var open sync.WaitGroup
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
@@ -124,6 +151,19 @@ func serve(tb testing.TB, pub bus.Publisher, change func(*Config, *Options)) (st
 			open.Done()
 		}
 	}
+	return &open
+}
+
+// serve runs a collector behind net/http alone.
+func serve(tb testing.TB, pub bus.Publisher, change func(*Config, *Options)) (string, *Collector) {
+	tb.Helper()
+	c := build(tb, pub, change)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := NewServer(c.cfg.Networking, c, slog.New(slog.DiscardHandler))
+	open := openConns(server)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(LimitListener(l, c.cfg.Networking.MaxConnections)) }()
 	tb.Cleanup(func() {

@@ -24,39 +24,43 @@ const tp2 = "/com.snowplowanalytics.snowplow/tp2"
 
 func TestAnswersOnlyAfterTheRecordIsStored(t *testing.T) {
 	t.Parallel()
-	for name, request := range map[string]string{
-		"POST":     raw("POST", tp2, "{}", "Content-Type: application/json"),
-		"GET":      raw("GET", "/i?e=pv", ""),
-		"redirect": raw("GET", "/r/tp2?u=http%3A%2F%2Fa.example%2F", ""),
-	} {
+	for name, serve := range servers {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			pub := &recording{entered: make(chan struct{}, 1), hold: make(chan struct{})}
-			address, collector := serve(t, pub, openRedirects)
-			conn := dial(t, address)
-			io.WriteString(conn, request)
-			<-pub.entered
-			early := make(chan answer, 1)
-			go func() { early <- receive(t, conn, "POST") }()
-			// A second request that needs no bus proves that the server had time.
-			if got := exchangeRaw(t, address, raw("GET", "/robots.txt", "")); got.StatusCode != 200 {
-				t.Fatalf("robots.txt: %d", got.StatusCode)
-			}
-			select {
-			case got := <-early:
-				t.Fatalf("answered %d before the record was stored", got.StatusCode)
-			default:
-			}
-			if diff := cmp.Diff(Counts{Accepted: 1, Refused: map[string]uint64{}}, collector.Counts()); diff != "" {
-				t.Error(diff)
-			}
-			close(pub.hold)
-			if got := <-early; got.StatusCode >= 400 {
-				t.Errorf("status %d", got.StatusCode)
-			}
-			pub.only(t)
-			if diff := cmp.Diff(Counts{Accepted: 1, Durable: 1, Refused: map[string]uint64{}}, collector.Counts()); diff != "" {
-				t.Error(diff)
+			for name, request := range map[string]string{
+				"POST":     raw("POST", tp2, "{}", "Content-Type: application/json"),
+				"GET":      raw("GET", "/i?e=pv", ""),
+				"redirect": raw("GET", "/r/tp2?u=http%3A%2F%2Fa.example%2F", ""),
+			} {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					pub := &recording{entered: make(chan struct{}, 1), hold: make(chan struct{})}
+					address, collector := serve(t, pub, openRedirects)
+					conn := dial(t, address)
+					io.WriteString(conn, request)
+					<-pub.entered
+					early := make(chan answer, 1)
+					go func() { early <- receive(t, conn, "POST") }()
+					// A second request that needs no bus proves that the server had time.
+					if got := exchangeRaw(t, address, raw("GET", "/robots.txt", "")); got.StatusCode != 200 {
+						t.Fatalf("robots.txt: %d", got.StatusCode)
+					}
+					select {
+					case got := <-early:
+						t.Fatalf("answered %d before the record was stored", got.StatusCode)
+					default:
+					}
+					if diff := cmp.Diff(Counts{Accepted: 1, Refused: map[string]uint64{}}, collector.Counts()); diff != "" {
+						t.Error(diff)
+					}
+					close(pub.hold)
+					if got := <-early; got.StatusCode >= 400 {
+						t.Errorf("status %d", got.StatusCode)
+					}
+					pub.only(t)
+					if diff := cmp.Diff(Counts{Accepted: 1, Durable: 1, Refused: map[string]uint64{}}, collector.Counts()); diff != "" {
+						t.Error(diff)
+					}
+				})
 			}
 		})
 	}
@@ -68,17 +72,21 @@ func openRedirects(cfg *Config, _ *Options) {
 
 func TestStoresWhatAVisitorWhoLeftHasSent(t *testing.T) {
 	t.Parallel()
-	pub := &recording{entered: make(chan struct{}, 1), hold: make(chan struct{})}
-	address, collector := serve(t, pub, nil)
-	conn := dial(t, address)
-	io.WriteString(conn, raw("POST", tp2, "{}"))
-	<-pub.entered
-	conn.Close()
-	// The server notices a closed connection on its own time; nothing it does then
-	// may reach the publisher.
-	exchangeRaw(t, address, raw("GET", "/health", ""))
-	close(pub.hold)
-	eventually(t, func() bool { return collector.Counts().Durable == 1 })
+	for name, serve := range servers {
+		t.Run(name, func(t *testing.T) {
+			pub := &recording{entered: make(chan struct{}, 1), hold: make(chan struct{})}
+			address, collector := serve(t, pub, nil)
+			conn := dial(t, address)
+			io.WriteString(conn, raw("POST", tp2, "{}"))
+			<-pub.entered
+			conn.Close()
+			// The server notices a closed connection on its own time; nothing it does then
+			// may reach the publisher.
+			exchangeRaw(t, address, raw("GET", "/health", ""))
+			close(pub.hold)
+			eventually(t, func() bool { return collector.Counts().Durable == 1 })
+		})
+	}
 }
 
 func eventually(t *testing.T, ok func() bool) {
@@ -272,58 +280,62 @@ func TestEveryReasonHasAName(t *testing.T) {
 // record.
 func TestCapturedRequests(t *testing.T) {
 	t.Parallel()
-	type captured struct {
-		ID, Tracker, Method, Path, Body string
-		Headers                         map[string]string
-	}
-	pub := &recording{}
-	address, _ := serve(t, pub, nil)
-	stored := 0
-	for _, c := range readLines[captured](t, "testdata/requests.jsonl") {
-		lines := make([]string, 0, len(c.Headers))
-		for name, value := range c.Headers {
-			if lower := strings.ToLower(name); lower != "content-length" && lower != "connection" {
-				lines = append(lines, name+": "+value)
+	for name, serve := range servers {
+		t.Run(name, func(t *testing.T) {
+			type captured struct {
+				ID, Tracker, Method, Path, Body string
+				Headers                         map[string]string
 			}
-		}
-		got := exchangeRaw(t, address, raw(c.Method, c.Path, c.Body, lines...))
-		path, query, hasQuery := strings.Cut(c.Path, "?")
-		vendor := strings.Count(path, "/") == 2 || path == "/i"
-		if !vendor && c.Method != http.MethodOptions {
-			if got.StatusCode != 404 {
-				t.Errorf("%s: %s %s: status %d, want 404", c.ID, c.Method, path, got.StatusCode)
-			}
-			continue
-		}
-		if got.StatusCode != 200 {
-			t.Errorf("%s: status %d", c.ID, got.StatusCode)
-		}
-		if c.Method == http.MethodOptions {
-			continue
-		}
-		stored++
-		all := pub.payloads(t)
-		if len(all) != stored {
-			t.Fatalf("%s: %d records, want %d", c.ID, len(all), stored)
-		}
-		p := all[stored-1]
-		if p.Path.Value != path || p.Querystring.Value != query || p.Querystring.Set != hasQuery || p.Body.Value != c.Body {
-			t.Errorf("%s: path %q, query %q, body %q", c.ID, p.Path.Value, p.Querystring.Value, p.Body.Value)
-		}
-		for name, value := range c.Headers {
-			switch lower := strings.ToLower(name); lower {
-			case "content-length", "content-type", "connection":
-			default:
-				if !slices.ContainsFunc(p.Headers, func(h string) bool { return strings.EqualFold(h, name+": "+value) }) {
-					t.Errorf("%s: header %s: %s is not in %q", c.ID, name, value, p.Headers)
+			pub := &recording{}
+			address, _ := serve(t, pub, nil)
+			stored := 0
+			for _, c := range readLines[captured](t, "testdata/requests.jsonl") {
+				lines := make([]string, 0, len(c.Headers))
+				for name, value := range c.Headers {
+					if lower := strings.ToLower(name); lower != "content-length" && lower != "connection" {
+						lines = append(lines, name+": "+value)
+					}
+				}
+				got := exchangeRaw(t, address, raw(c.Method, c.Path, c.Body, lines...))
+				path, query, hasQuery := strings.Cut(c.Path, "?")
+				vendor := strings.Count(path, "/") == 2 || path == "/i"
+				if !vendor && c.Method != http.MethodOptions {
+					if got.StatusCode != 404 {
+						t.Errorf("%s: %s %s: status %d, want 404", c.ID, c.Method, path, got.StatusCode)
+					}
+					continue
+				}
+				if got.StatusCode != 200 {
+					t.Errorf("%s: status %d", c.ID, got.StatusCode)
+				}
+				if c.Method == http.MethodOptions {
+					continue
+				}
+				stored++
+				all := pub.payloads(t)
+				if len(all) != stored {
+					t.Fatalf("%s: %d records, want %d", c.ID, len(all), stored)
+				}
+				p := all[stored-1]
+				if p.Path.Value != path || p.Querystring.Value != query || p.Querystring.Set != hasQuery || p.Body.Value != c.Body {
+					t.Errorf("%s: path %q, query %q, body %q", c.ID, p.Path.Value, p.Querystring.Value, p.Body.Value)
+				}
+				for name, value := range c.Headers {
+					switch lower := strings.ToLower(name); lower {
+					case "content-length", "content-type", "connection":
+					default:
+						if !slices.ContainsFunc(p.Headers, func(h string) bool { return strings.EqualFold(h, name+": "+value) }) {
+							t.Errorf("%s: header %s: %s is not in %q", c.ID, name, value, p.Headers)
+						}
+					}
+				}
+				if c.Method == http.MethodPost && p.ContentType.Value != "application/json" && p.ContentType.Value != "text/plain; charset=utf-8" {
+					t.Errorf("%s: content type %q", c.ID, p.ContentType.Value)
 				}
 			}
-		}
-		if c.Method == http.MethodPost && p.ContentType.Value != "application/json" && p.ContentType.Value != "text/plain; charset=utf-8" {
-			t.Errorf("%s: content type %q", c.ID, p.ContentType.Value)
-		}
-	}
-	if stored < 40 {
-		t.Errorf("only %d requests were stored", stored)
+			if stored < 40 {
+				t.Errorf("only %d requests were stored", stored)
+			}
+		})
 	}
 }
