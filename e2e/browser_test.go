@@ -72,6 +72,7 @@ func screenshot(t *testing.T, tab context.Context, name string) {
 	if dir == "" {
 		return
 	}
+	pause(3 * time.Second) // rates need some
 	picture, err := chromedp.Run(tab, chromedp.CaptureScreenshot())
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 func journalStage(j journal.Status, ready error) inspector.Stage {
 	stage := inspector.Stage{
 		Name: "journal", Kind: inspector.KindJournal, Ready: ready == nil,
+		Counters: []inspector.Counter{{Name: "records", Value: behind(j.Head, "")}},
 		Details: []inspector.Detail{
 			{Name: "size", Value: fmt.Sprintf("%s of %s in %d segments", megabytes(j.Bytes), megabytes(j.MaxBytes), j.Segments)},
 		},

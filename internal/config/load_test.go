@@ -109,3 +109,14 @@ func TestUnknownVariablesAreNamed(t *testing.T) {
 		t.Errorf("ignored %v, listen %q", cfg.Ignored, cfg.Listen)
 	}
 }
+
+func TestExampleFileLoads(t *testing.T) {
+	t.Parallel()
+	cfg, err := Load("../../furrow.example.yaml", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Store.Retention != 90*24*time.Hour || len(cfg.Recommender.Rules) != 2 {
+		t.Errorf("retention %v, rules %v", cfg.Store.Retention, cfg.Recommender.Rules)
+	}
+}

@@ -72,7 +72,10 @@ func (j *Journal) store(buf []byte, c *commit) error {
 	run := stamp(buf, first, j.active.seed, e.end)
 	j.next += c.count // whatever happens: these numbers may be on the disk
 	begun := j.hooks.now()
-	_, err := j.file.WriteAt(buf, e.end)
+	err := j.reserve(e.end + int64(len(buf)))
+	if err == nil {
+		_, err = j.file.WriteAt(buf, e.end)
+	}
 	if err == nil {
 		err = j.file.Sync()
 	}
@@ -96,6 +99,33 @@ func (j *Journal) store(buf []byte, c *commit) error {
 	return nil
 }
 
+// reserve writes zeros up to end and some way beyond, unless they are there. A
+// commit that overwrites them changes no size and no extent of the file, which
+// halves the time of its sync on ext4. No record begins with zeros.
+func (j *Journal) reserve(end int64) error {
+	if end <= j.reserved {
+		return nil
+	}
+	j.mu.Lock()
+	left := j.cfg.MaxBytes - j.bytes - end
+	j.mu.Unlock()
+	ahead := max(0, min(end, maxReserve, j.cfg.SegmentBytes-end, left))
+	for end += ahead; j.reserved < end; {
+		n, err := j.file.WriteAt(zeros[:min(end-j.reserved, int64(len(zeros)))], j.reserved)
+		j.reserved += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxReserve is how far ahead of the records zeros are written at most; a small
+// segment gets as much as it holds.
+const maxReserve = 4 * mib
+
+var zeros [mib]byte
+
 // failed handles an error of the disk. What was written is not written again,
 // since after a failed sync nobody knows what the kernel dropped: the segment
 // ends at its last durable byte and a new one is begun, at once if possible,
@@ -103,7 +133,9 @@ func (j *Journal) store(buf []byte, c *commit) error {
 func (j *Journal) failed(cause error) error {
 	j.metrics.failures.Inc()
 	j.log.Error("journal: write failed, the segment is closed", slog.Any("error", cause))
-	j.abandon()
+	if j.active != nil {
+		j.seal()
+	}
 	if errors.Is(cause, unix.ENOSPC) || errors.Is(cause, unix.EDQUOT) {
 		cause = fmt.Errorf("%w: %w", bus.ErrFull, cause)
 		j.space.exhausted()
@@ -115,19 +147,12 @@ func (j *Journal) failed(cause error) error {
 	return cause
 }
 
-// abandon seals the active segment after a failure. Cutting off what is not
-// durable is best effort: the next segment's header says where this one ends.
-func (j *Journal) abandon() {
-	if j.active == nil {
-		return
-	}
-	_ = j.file.Truncate(j.active.extent.Load().end)
-	j.seal()
-}
-
-// seal closes the active segment. One without records is deleted.
+// seal closes the active segment, without what was reserved or not made durable.
+// One without records is deleted.
 func (j *Journal) seal() {
 	s := j.active
+	// Best effort: the next segment's header says where this one ends.
+	_ = j.file.Truncate(s.extent.Load().end)
 	_ = j.file.Close() // everything durable in it was synced
 	j.active, j.file = nil, nil
 	e := *s.extent.Load()
@@ -163,7 +188,7 @@ func (j *Journal) roll() error {
 	if j.active != nil {
 		j.seal()
 	}
-	j.active, j.file = s, f
+	j.active, j.file, j.reserved = s, f, segmentHeader
 	j.mu.Lock()
 	j.segments = append(j.segments, s)
 	j.bytes += segmentHeader

@@ -37,11 +37,12 @@ type Journal struct {
 	unready atomic.Pointer[reason] // nil when publishing works
 
 	// Only the flusher uses these after Open.
-	active  *segment // nil after a failure, until a new segment could be made
-	file    segmentFile
-	next    uint64 // sequence number of the next record
-	space   spaceGauge
-	retryAt time.Time
+	active   *segment // nil after a failure, until a new segment could be made
+	file     segmentFile
+	reserved int64  // up to here the active segment holds zeros or records
+	next     uint64 // sequence number of the next record
+	space    spaceGauge
+	retryAt  time.Time
 
 	saving sync.Mutex // held while files of groups change; taken before mu
 
@@ -147,6 +148,8 @@ func (j *Journal) Close() error {
 		}
 		err := j.savePositions()
 		if j.file != nil {
+			// Cutting off the reserve is best effort: opening does it too.
+			_ = j.file.Truncate(j.active.extent.Load().end)
 			err = errors.Join(err, j.file.Close())
 		}
 		j.metrics.unregister()

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"log/slog"
@@ -126,8 +127,10 @@ func (j *Journal) recoverTail(s *segment, f *os.File, size int64) (*extent, erro
 	}
 	defer w.Close()
 	if found.end < size {
-		j.log.Warn("journal: cut off a torn tail, which was never acknowledged",
-			slog.String("segment", s.path), slog.Int64("offset", found.end), slog.Int64("bytes", size-found.end))
+		if torn := bytes.TrimRight(data[found.end:], "\x00"); len(torn) > 0 {
+			j.log.Warn("journal: cut off a torn tail, which was never acknowledged",
+				slog.String("segment", s.path), slog.Int64("offset", found.end), slog.Int("bytes", len(torn)))
+		}
 		if err := w.Truncate(found.end); err != nil {
 			return nil, fmt.Errorf("journal: torn tail: %w", err)
 		}
