@@ -229,10 +229,11 @@ func (a *App) Run(ctx context.Context) error {
 	consumers.start("disk", a.disk.run)
 
 	servers := newStage(ctx)
-	public := collector.NewServer(a.cfg.Collector.Networking, http.HandlerFunc(a.servePublic), a.component("public"))
-	servers.serve("public listener", public, collector.LimitListener(a.public, a.cfg.Collector.Networking.MaxConnections))
+	public, l := a.publicServer()
+	servers.serve("public listener", public, l)
 	admin := a.adminServer()
 	pages := newStage(ctx)
+	admin.BaseContext = func(net.Listener) context.Context { return pages.ctx }
 	if a.inspector != nil {
 		pages.start("inspector", a.inspector.Run)
 	}
@@ -249,7 +250,7 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 // stop drains: no new requests, then the consumers, then the pages.
-func (a *App) stop(ctx context.Context, public, admin *http.Server, servers, consumers, pages *stage) error {
+func (a *App) stop(ctx context.Context, public, admin server, servers, consumers, pages *stage) error {
 	a.draining.Store(true)
 	if a.collector != nil {
 		a.collector.Terminate()

@@ -39,9 +39,14 @@ func (s *stage) start(name string, run func(context.Context) error) {
 	})
 }
 
+// server is an HTTP server: net/http's, or the collector's own.
+type server interface {
+	Serve(l net.Listener) error
+	Shutdown(ctx context.Context) error
+}
+
 // serve runs an HTTP server until it is shut down.
-func (s *stage) serve(name string, server *http.Server, l net.Listener) {
-	server.BaseContext = func(net.Listener) context.Context { return s.ctx }
+func (s *stage) serve(name string, server server, l net.Listener) {
 	s.wg.Go(func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.fail(fmt.Errorf("%s: %w", name, err))
