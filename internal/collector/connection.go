@@ -36,7 +36,7 @@ type frontConn struct {
 	wide       *[]byte // from the pool, while needed
 	buf        []byte  // buf[start:end] was read and not used
 	start, end int
-	afterPost  bool
+	breaks     int  // bytes of line breaks to pass over before the next request
 	handed     bool // net/http closes it
 
 	readSet  time.Time // when the idle deadline was last set; zero: another one holds
@@ -109,13 +109,13 @@ func (c *frontConn) shrink() {
 func (c *frontConn) turn() bool {
 	// Old browsers send a line break after a body (RFC 9112, 2.2), and net/http
 	// passes over four bytes of that.
-	for i := 0; c.afterPost && i < 4 && c.start < c.end && (c.buf[c.start] == '\r' || c.buf[c.start] == '\n'); i++ {
+	for ; c.breaks > 0 && c.start < c.end && (c.buf[c.start] == '\r' || c.buf[c.start] == '\n'); c.breaks-- {
 		c.start++
 	}
-	c.afterPost = false
 	if c.start == c.end {
 		return true
 	}
+	c.breaks = 0
 	head, err := c.readHead()
 	if err != nil {
 		if errors.Is(err, errUnusual) {
@@ -131,7 +131,9 @@ func (c *frontConn) turn() bool {
 		return false
 	}
 	c.start += head
-	c.afterPost = t.request.Method == http.MethodPost
+	if t.request.Method == http.MethodPost {
+		c.breaks = 4
+	}
 	t.request.RemoteAddr = c.remote
 	t.body.conn = c
 	c.front.fast.ServeHTTP(&t.reply, &t.request)
@@ -144,7 +146,7 @@ func (c *frontConn) turn() bool {
 // errUnusual means that net/http has to read the request.
 var errUnusual = errors.New("not a plain request")
 
-var endOfHead = []byte("\r\n\r\n")
+var endOfLine, endOfHead = []byte("\r\n"), []byte("\r\n\r\n")
 
 // readHead returns the length of the request's head with the empty line.
 func (c *frontConn) readHead() (int, error) {
@@ -167,7 +169,7 @@ func (c *frontConn) readHead() (int, error) {
 		c.end += n
 		switch {
 		case n > 0:
-		case errors.Is(err, io.EOF): // half a request
+		case errors.Is(err, io.EOF) && len(data) >= 4: // half a request
 			return 0, errUnusual
 		default:
 			return 0, err

@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// protocol ends the request line.
+const protocol = " HTTP/1.1"
+
 // maxHeaderLines is how many header lines a plain request may have, as many as
 // Snowplow's collector 2.10 accepts.
 const maxHeaderLines = 64
@@ -107,6 +110,9 @@ func mayBePlain(data []byte, seen int) bool {
 	for _, m := range plainMethods {
 		begins = begins || strings.HasPrefix(m, string(method))
 	}
+	if line, _, ok := bytes.Cut(data, endOfLine); ok {
+		begins = begins && bytes.HasSuffix(line, []byte(protocol))
+	}
 	for i := seen; begins && i < len(data); i++ {
 		next := bytes.IndexByte(data[i:], '\n')
 		if next < 0 {
@@ -124,7 +130,7 @@ func (t *turn) parse(raw []byte, limits *Networking, own func(string) bool) bool
 	head := string(raw)
 	line, rest, _ := strings.Cut(head, "\r\n")
 	// A target may have spaces, which some trackers do not escape.
-	line, ok := strings.CutSuffix(line, " HTTP/1.1")
+	line, ok := strings.CutSuffix(line, protocol)
 	if !ok || int64(len(rest)) > limits.MaxHeadersLength {
 		return false
 	}
