@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -19,7 +20,15 @@ import (
 // version is set by the build.
 var version = "0.1.0"
 
-func main() { os.Exit(run()) }
+func main() {
+	// On one core the thread that waits for fdatasync would keep Go's only
+	// processor, and nobody would read the next requests meanwhile: measured, a
+	// fifth of the throughput.
+	if runtime.GOMAXPROCS(0) < 2 {
+		runtime.GOMAXPROCS(2)
+	}
+	os.Exit(run())
+}
 
 func run() int {
 	// The first signal asks for a clean stop. The handler is then taken away, so
