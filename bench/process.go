@@ -104,8 +104,8 @@ func (s *server) cpu() time.Duration {
 	if len(cells) < 13 {
 		return 0
 	}
-	user, _ := strconv.ParseInt(cells[11], 10, 64)   //nolint:errcheck // 0 when the kernel says something else
-	system, _ := strconv.ParseInt(cells[12], 10, 64) //nolint:errcheck // as above
+	user, _ := strconv.ParseInt(cells[11], 10, 64)
+	system, _ := strconv.ParseInt(cells[12], 10, 64)
 	return time.Duration(user+system) * time.Second / ticksPerSecond
 }
 
@@ -117,7 +117,7 @@ func (s *server) rss() int64 {
 	}
 	for line := range strings.Lines(string(text)) {
 		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64) //nolint:errcheck // 0 when unreadable
+			kb, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
 			return kb << 10
 		}
 	}

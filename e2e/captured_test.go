@@ -63,7 +63,7 @@ func (h headers) get(name string) string {
 	return ""
 }
 
-func capturedRequests(t testing.TB) []captured {
+func capturedRequests(t *testing.T) []captured {
 	t.Helper()
 	f, err := os.Open("testdata/captured.jsonl.gz")
 	if err != nil {
@@ -106,7 +106,7 @@ func (c *captured) raw(conn net.Conn, r *bufio.Reader) (*http.Response, error) {
 }
 
 // eventIDs returns the event ids that a request carries.
-func (c *captured) eventIDs(t testing.TB) []string {
+func (c *captured) eventIDs(t *testing.T) []string {
 	t.Helper()
 	var ids []string
 	if _, query, ok := strings.Cut(c.Path, "?"); ok {
@@ -182,7 +182,7 @@ func TestCapturedRequests(t *testing.T) {
 }
 
 // badRecords returns the exact records of all bad rows, one a line.
-func badRecords(t testing.TB, p *process) string {
+func badRecords(t *testing.T, p *process) string {
 	t.Helper()
 	rows, err := p.database(t).Query("SELECT record FROM bad_rows")
 	if err != nil {

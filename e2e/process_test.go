@@ -25,7 +25,7 @@ import (
 )
 
 // binary is the program under test.
-func binary(t testing.TB) string {
+func binary(t *testing.T) string {
 	t.Helper()
 	path, err := filepath.Abs("../bin/furrow")
 	if err != nil {
@@ -39,7 +39,7 @@ func binary(t testing.TB) string {
 
 // unavailable skips a test whose component is missing, or fails it in CI, where
 // nothing that apt and npm supply may be missing.
-func unavailable(t testing.TB, component string) {
+func unavailable(t *testing.T, component string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("%s is missing", component)
@@ -65,7 +65,7 @@ var addresses = regexp.MustCompile(`(?m)^  (collector|inspector|demo shop) +(htt
 
 // start runs a furrow command on free ports over a data folder and waits until it
 // says that it is ready. It is ended with the test.
-func start(t testing.TB, dir, command string, args ...string) *process {
+func start(t *testing.T, dir, command string, args ...string) *process {
 	t.Helper()
 	p, err := launch(t, dir, command, args...)
 	if err != nil {
@@ -74,7 +74,7 @@ func start(t testing.TB, dir, command string, args ...string) *process {
 	return p
 }
 
-func launch(t testing.TB, dir, command string, args ...string) (*process, error) {
+func launch(t *testing.T, dir, command string, args ...string) (*process, error) {
 	t.Helper()
 	args = append([]string{command, "--data-dir", dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)
 	p := &process{dir: dir, cmd: exec.Command(binary(t), args...), exited: make(chan error, 1)}
@@ -161,7 +161,7 @@ func (p *process) kill() {
 }
 
 // stop asks for a clean stop and fails the test when it is not one.
-func (p *process) stop(t testing.TB) {
+func (p *process) stop(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func (p *process) stop(t testing.TB) {
 }
 
 // eventually polls until check returns nil, at most for the given time.
-func eventually(t testing.TB, limit time.Duration, check func() error) {
+func eventually(t *testing.T, limit time.Duration, check func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -198,12 +198,12 @@ func eventually(t testing.TB, limit time.Duration, check func() error) {
 }
 
 // database opens furrow.db for reading.
-func (p *process) database(t testing.TB) *sql.DB {
+func (p *process) database(t *testing.T) *sql.DB {
 	t.Helper()
 	return database(t, p.dir)
 }
 
-func database(t testing.TB, dir string) *sql.DB {
+func database(t *testing.T, dir string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "furrow.db")+"?mode=ro&_pragma=busy_timeout(5000)")
 	if err != nil {
@@ -220,7 +220,7 @@ func count(db *sql.DB, query string, args ...any) (n int, err error) {
 }
 
 // wantCount waits until a query returns a number.
-func wantCount(t testing.TB, db *sql.DB, want int, query string, args ...any) {
+func wantCount(t *testing.T, db *sql.DB, want int, query string, args ...any) {
 	t.Helper()
 	eventually(t, 15*time.Second, func() error {
 		n, err := count(db, query, args...)
@@ -235,7 +235,7 @@ func wantCount(t testing.TB, db *sql.DB, want int, query string, args ...any) {
 }
 
 // get fetches a URL and returns status, header and body.
-func get(t testing.TB, url string) (int, http.Header, string) {
+func get(t *testing.T, url string) (int, http.Header, string) {
 	t.Helper()
 	resp, err := http.Get(url)
 	if err != nil {
@@ -264,7 +264,7 @@ func getJSON(url string, v any) error {
 }
 
 // run executes a command to its end and returns what it printed and its exit code.
-func run(t testing.TB, args ...string) (stdout, stderr string, code int) {
+func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), binary(t), args...)

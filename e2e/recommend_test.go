@@ -23,7 +23,7 @@ const (
 type click struct{ session, item string }
 
 // clicks reads a session file in time order.
-func clicks(t testing.TB, file string) []click {
+func clicks(t *testing.T, file string) []click {
 	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {

@@ -91,8 +91,13 @@ func printReport(out io.Writer, r evaluate.Report) {
 		name  string
 		value float64
 	}{
-		{"HR@20", r.HR20}, {"MRR@20", r.MRR20}, {"NDCG@20", r.NDCG}, {"Precision@20", r.Precision},
-		{"Recall@20", r.Recall}, {"Coverage@20", r.Coverage}, {"Popularity@20", r.Popularity},
+		{"HR@20", r.HR20},
+		{"MRR@20", r.MRR20},
+		{"NDCG@20", r.NDCG},
+		{"Precision@20", r.Precision},
+		{"Recall@20", r.Recall},
+		{"Coverage@20", r.Coverage},
+		{"Popularity@20", r.Popularity},
 	} {
 		fmt.Fprintf(out, "  %-14s %.4f\n", line.name, line.value)
 	}
@@ -101,7 +106,7 @@ func printReport(out io.Writer, r evaluate.Report) {
 
 // progress shows a bar on a terminal, and nothing elsewhere.
 func progress(what string) func(done, total int) {
-	if !term.IsTerminal(int(os.Stderr.Fd())) { //nolint:gosec // file descriptors are small
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
 		return nil
 	}
 	var bar *progressbar.ProgressBar
@@ -109,6 +114,6 @@ func progress(what string) func(done, total int) {
 		if bar == nil {
 			bar = progressbar.NewOptions(total, progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionClearOnFinish())
 		}
-		_ = bar.Set(done) //nolint:errcheck // a bar that cannot be drawn is no failure
+		_ = bar.Set(done)
 	}
 }

@@ -71,8 +71,8 @@ func logger(cfg config.Log) (*slog.Logger, io.Closer, error) {
 		}
 		out, done = f, f
 	}
-	if term.IsTerminal(int(out.Fd())) { //nolint:gosec // file descriptors are small
-		return slog.New(tint.NewHandler(out, &tint.Options{Level: level, TimeFormat: "15:04:05"})), done, nil
+	if term.IsTerminal(int(out.Fd())) {
+		return slog.New(tint.NewTextHandler(out, &tint.Options{Level: level, TimeFormat: "15:04:05"})), done, nil
 	}
 	return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level})), done, nil
 }

@@ -30,8 +30,8 @@ still holds, reconnects when Furrow restarts, and ends with Ctrl-C.`,
 			lines := json.NewEncoder(out)
 			return inspector.Tail(cmd.Context(), admin, filter, func(l inspector.Line) error {
 				if l.Lost != nil {
-					fmt.Fprintln(cmd.ErrOrStderr(), inspector.FormatLine(l))
-					return nil
+					_, err := fmt.Fprintln(cmd.ErrOrStderr(), inspector.FormatLine(l))
+					return err
 				}
 				if asJSON {
 					return lines.Encode(l)

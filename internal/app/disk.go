@@ -74,7 +74,7 @@ func (d *disk) measureUsed() {
 // folderBytes adds up the files of a folder; files that vanish meanwhile count 0.
 func folderBytes(dir string) int64 {
 	var sum int64
-	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error { //nolint:errcheck // the callback never fails
+	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return nil //nolint:nilerr // a file that was just deleted takes no room
 		}

@@ -39,8 +39,7 @@ func writable(dir string) error {
 
 // cause strips the path that the caller names anyway.
 func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}
 	return err

@@ -63,7 +63,7 @@ type writer[T any] struct {
 
 // newWriter creates the local file and its Parquet writer.
 func newWriter[T any](local, rangeName string, d dataset, fill filler[T], shared *budget) (*writer[T], error) {
-	f, err := os.OpenFile(local, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // other tools read the archive
+	f, err := os.OpenFile(local, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}

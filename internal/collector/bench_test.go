@@ -90,17 +90,23 @@ func BenchmarkServer(b *testing.B) {
 		w.Write(okBody)
 	})
 	c := build(b, discard{}, nil)
-	for name, serve := range map[string]func(net.Listener) error{
-		"bare":      (&http.Server{Handler: bare}).Serve,
-		"collector": NewServer(c.cfg.Networking, c, slog.New(slog.DiscardHandler)).Serve,
-		"front":     NewFront(c.cfg.Networking, c, c, everyPath, nil).Serve,
+	type server interface {
+		Serve(net.Listener) error
+		Close() error
+	}
+	for name, start := range map[string]func() server{
+		"bare":      func() server { return &http.Server{Handler: bare} },
+		"collector": func() server { return NewServer(c.cfg.Networking, c, slog.New(slog.DiscardHandler)) },
+		"front":     func() server { return NewFront(c.cfg.Networking, c, c, everyPath, nil) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				b.Fatal(err)
 			}
-			go serve(l)
+			server := start()
+			go server.Serve(l)
+			defer server.Close()
 			lines := []string{"Content-Type: application/json"}
 			for name, value := range benchHeaders {
 				lines = append(lines, name+": "+value)

@@ -10,8 +10,9 @@
 // carries an address, and the record's key is the user.
 //
 // The texts of a payload are valid UTF-8, each bad byte replaced by U+FFFD, but
-// for the query string, which is stored byte by byte. Header lines are sorted by
-// name, because net/http does not keep their order; repeated lines keep theirs.
+// for the query string, which is stored byte by byte. Header lines keep their order,
+// and the sender's spelling where the name is not a well-known one. Those of a
+// request that Front leaves to net/http, which keeps neither, are sorted by name.
 //
 // It refuses to parse events: no JSON, no content decoding, no schema. Its work
 // per request is one pass over the request and one copy into the record.

@@ -38,9 +38,12 @@ type Front struct {
 }
 
 // NewFront returns a server that gives plain requests whose decoded path is own to
-// fast, and all others to slow behind net/http. The handler fast gets requests
-// without a context of their own and must keep nothing of one, nor of the writer,
-// after it returned.
+// fast, and all others to slow behind net/http. A request for fast has no context
+// that ends with the client, its answer is sent when the handler returns and must
+// fit into memory, and the handler must keep neither request nor writer.
+//
+// A connection that net/http got stays there. A path that clients, or a proxy's
+// pool of connections, mix with events is therefore better own too.
 func NewFront(n Networking, fast, slow http.Handler, own func(path string) bool, log *slog.Logger) *Front {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

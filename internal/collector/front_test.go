@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"furrow/internal/bus"
 )
 
 // marked answers which of the two handlers got a request.
@@ -381,6 +384,13 @@ func TestReplies(t *testing.T) {
 			w.Header().Set("Content-Length", "100000")
 			w.Write(bytes.Repeat([]byte("x"), 100_000))
 		},
+		"file": func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "a.txt", time.Unix(1700000000, 0), strings.NewReader("content"))
+		},
+		"part": func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Set("Range", "bytes=1-3")
+			http.ServeContent(w, r, "a.txt", time.Unix(1700000000, 0), strings.NewReader("content"))
+		},
 		"closed": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") },
 	}
 	for name, handler := range handlers {
@@ -402,6 +412,30 @@ func TestReplies(t *testing.T) {
 				t.Errorf("%s %s: %s", method, name, diff)
 			}
 		}
+	}
+}
+
+// TestIdleConnectionsHoldLittle looks at the memory of clients that sent a large
+// head and stay.
+func TestIdleConnectionsHoldLittle(t *testing.T) {
+	address, _ := serveFront(t, &recording{err: bus.ErrFull}, nil)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	const clients = 100
+	for range clients {
+		conn := dial(t, address)
+		io.WriteString(conn, raw("GET", "/i", "", "X: "+strings.Repeat("y", 39<<10)))
+		if got := receive(t, conn, "GET"); got.StatusCode != 503 || got.Close {
+			t.Fatalf("status %d, close %v", got.StatusCode, got.Close)
+		}
+	}
+	runtime.GC()
+	runtime.GC() // empties the pools
+	runtime.ReadMemStats(&after)
+	// Client and server share the heap.
+	if held := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / clients; held > 12<<10 {
+		t.Errorf("an idle client holds %d bytes", held)
 	}
 }
 
@@ -455,7 +489,7 @@ func TestFailuresToAccept(t *testing.T) {
 	if got := receive(t, client, "GET"); got.StatusCode != 200 {
 		t.Errorf("status %d", got.StatusCode)
 	}
-	l.handOver.Close()
+	l.Close()
 	if err := <-done; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve with a listener that others closed: %v", err)
 	}

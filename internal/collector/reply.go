@@ -21,9 +21,9 @@ type reply struct {
 // Header returns the header, which the handler may change until it returns.
 func (r *reply) Header() http.Header { return r.header }
 
-// WriteHeader sets the status; the first call counts.
+// WriteHeader sets the status; the first call counts. Interim answers are not sent.
 func (r *reply) WriteHeader(status int) {
-	if r.status == 0 {
+	if r.status == 0 && status >= http.StatusOK {
 		r.status = status
 	}
 }
@@ -60,7 +60,7 @@ func (r *reply) render(date string, head, last bool) []byte {
 	out := append(r.out, "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(r.status), 10)
 	out = append(append(append(out, ' '), http.StatusText(r.status)...), "\r\n"...)
-	allowed := r.status >= 200 && r.status != http.StatusNoContent && r.status != http.StatusNotModified
+	allowed := r.status != http.StatusNoContent && r.status != http.StatusNotModified
 	if allowed && len(r.body) > 0 && r.header["Content-Type"] == nil {
 		r.header["Content-Type"] = []string{http.DetectContentType(r.body)}
 	}

@@ -72,7 +72,7 @@ func (d *describer) walk(b *strings.Builder, v reflect.Value, prefix string) {
 
 func text(v reflect.Value) string {
 	s := fmt.Sprintf("%v", v.Interface())
-	if _, ok := v.Interface().(time.Duration); ok {
+	if _, ok := reflect.TypeAssert[time.Duration](v); ok {
 		// 1h0m0s reads better as 1h.
 		if strings.HasSuffix(s, "m0s") {
 			s = strings.TrimSuffix(s, "0s")
