@@ -15,9 +15,15 @@ import (
 type row struct{ what, measured, compared, aim string }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "bare" {
-		fail(serveBare(os.Args[2]))
-		return
+	if len(os.Args) > 2 {
+		switch os.Args[1] {
+		case "bare":
+			fail(serveBare(os.Args[2]))
+			return
+		case "load":
+			fail(loadPinned(os.Args[2]))
+			return
+		}
 	}
 	only := ""
 	if len(os.Args) > 1 {
