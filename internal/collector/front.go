@@ -123,11 +123,16 @@ func (f *Front) Shutdown(ctx context.Context) error {
 	// Closes the idle connections of net/http at once and the others after their
 	// answer, but still takes those that are handed over.
 	f.rest.SetKeepAlivesEnabled(false)
+	var late error
 	select {
 	case <-f.drained:
 	case <-ctx.Done():
+		late = ctx.Err() // net/http may have nothing left to wait for
 	}
-	return f.rest.Shutdown(ctx)
+	if err := f.rest.Shutdown(ctx); err != nil {
+		return err
+	}
+	return late
 }
 
 // Close ends all connections at once.

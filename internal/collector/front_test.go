@@ -307,6 +307,27 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+func TestShutdownSaysThatARequestIsLeft(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"GET", "DELETE"} {
+		entered, hold := make(chan struct{}), make(chan struct{})
+		handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			entered <- struct{}{}
+			<-hold
+		})
+		front := NewFront(Default().Networking, handler, handler, everyPath, nil)
+		address, _ := startFront(t, front)
+		io.WriteString(dial(t, address), raw(method, "/", ""))
+		<-entered
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		if err := front.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", method, err)
+		}
+		cancel()
+		close(hold)
+	}
+}
+
 // TestAConnectionAboveTheLimitWaits counts the connections of net/http in.
 func TestAConnectionAboveTheLimitWaits(t *testing.T) {
 	t.Parallel()
