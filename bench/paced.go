@@ -53,10 +53,10 @@ func pacedConnection(s *server, due time.Time, interval time.Duration, until tim
 		if time.Since(due) > 100*time.Millisecond {
 			late.Add(1)
 		}
-		session := rand.IntN(sessions) //nolint:gosec // a load, not a secret
+		session := rand.IntN(sessions)
 		events := make([]string, eventsEach)
 		for i := range events {
-			events[i] = event(rand.Int64(), session, (session*7+rand.IntN(50))%items) //nolint:gosec // as above
+			events[i] = event(rand.Int64(), session, (session*7+rand.IntN(50))%items)
 		}
 		status, err := exchange(conn, answers, request(tp2Path, payload(events...)))
 		if err != nil {

@@ -43,7 +43,7 @@ func startServer(oneCore bool, args ...string) (*server, error) {
 	if oneCore {
 		args = append([]string{"taskset", "-c", "0"}, args...)
 	}
-	s := &server{cmd: exec.Command(args[0], args[1:]...)} //nolint:gosec // our own binary
+	s := &server{cmd: exec.Command(args[0], args[1:]...)}
 	s.cmd.Env = os.Environ()
 	if oneCore {
 		s.cmd.Env = append(s.cmd.Env, "GOMAXPROCS=1")

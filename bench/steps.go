@@ -103,7 +103,7 @@ func loadFrom(self string, s *server) (loaded, error) {
 }
 
 func runLoad(self, address string, into *loaded) error {
-	cmd := exec.Command("taskset", "-c", "1", self, "load", address) //nolint:gosec // our own binary
+	cmd := exec.Command("taskset", "-c", "1", self, "load", address)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -140,7 +140,7 @@ func median(v []float64) float64 {
 
 // gobench runs Go benchmarks and returns one metric of each, median over runs.
 func gobench(pkg, pattern, metric, benchtime string) (map[string]float64, error) {
-	cmd := exec.Command("go", "test", "-run", "^$", "-bench", pattern, "-benchtime", benchtime, "-count", "3", pkg) //nolint:gosec // fixed arguments
+	cmd := exec.Command("go", "test", "-run", "^$", "-bench", pattern, "-benchtime", benchtime, "-count", "3", pkg)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("go test -bench %s %s: %w\n%s", pattern, pkg, err, out)
