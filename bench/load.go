@@ -29,7 +29,7 @@ func event(n int64, session, item int) string {
 
 func uuid(kind, n int64) string {
 	// Spread over the whole range, as random identifiers are.
-	h := uint64(n)*0x9e3779b97f4a7c15 ^ uint64(kind)<<56                                                                                   
+	h := uint64(n)*0x9e3779b97f4a7c15 ^ uint64(kind)<<56
 	return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", uint32(h>>32), uint16(h>>16), h&0xfff, uint64(n)>>48&0xfff, uint64(n)&0xffffffffffff)
 }
 

@@ -16,21 +16,17 @@ import (
 // trackerPath is where the tracker script is served.
 const trackerPath = "/furrow.js"
 
-// publicServer serves the public listener: plain requests of the collector's routes
-// on its own short path, all else through net/http.
+// publicServer serves the public listener: plain requests on the collector's short
+// path, unusual ones through net/http.
 func (a *App) publicServer() (server, net.Listener) {
 	networking, all, log := a.cfg.Collector.Networking, http.HandlerFunc(a.servePublic), a.component("public")
 	if a.collector == nil {
 		return collector.NewServer(networking, all, log), collector.LimitListener(a.public, networking.MaxConnections)
 	}
-	collects := func(path string) bool { return !furrowPath(path) }
-	return collector.NewFront(networking, a.collector, all, collects, log), a.public
-}
-
-// furrowPath reports whether a path belongs to Furrow itself and not to the
-// collector.
-func furrowPath(path string) bool {
-	return strings.HasPrefix(path, "/v1/") || path == trackerPath || path == "/healthz" || path == "/readyz"
+	// Every path is served there: a connection that once carried something else
+	// would stay with net/http, and a proxy's pool would drift there for good.
+	every := func(string) bool { return true }
+	return collector.NewFront(networking, all, all, every, log), a.public
 }
 
 // servePublic routes the public listener. Furrow's own paths come first and in
