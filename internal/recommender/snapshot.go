@@ -13,6 +13,7 @@ import (
 
 	"furrow/internal/bus"
 	"furrow/internal/recommender/knn"
+	"furrow/internal/recommender/pack"
 )
 
 const (
@@ -108,35 +109,35 @@ func (s *state) decode(b []byte) (bus.Positions, error) {
 	if len(rest) < 4 || crc32.Checksum(b[:len(b)-4], castagnoli) != binary.BigEndian.Uint32(b[len(b)-4:]) {
 		return nil, errDamaged
 	}
-	r := &reader{b: rest[:len(rest)-4]}
+	r := &reader{pack.Reader{Rest: rest[:len(rest)-4]}}
 	at := bus.Positions{}
-	for range r.count() {
+	for range r.Count() {
 		partition := r.text()
 		at[partition] = bus.Position(r.text())
 	}
-	after, ids, err := s.index.Load(r.b)
+	after, ids, err := s.index.Load(r.Rest)
 	if err != nil {
 		return nil, err
 	}
-	r.b = after
+	r.Rest = after
 	for _, id := range ids {
 		s.decodeStanding(r, id)
 	}
-	for range r.count() {
+	for range r.Count() {
 		k := r.key()
-		s.users.put(k, visit{session: r.key(), last: r.varint()})
+		s.users.put(k, visit{session: r.key(), last: r.Varint()})
 	}
-	for range r.count() {
+	for range r.Count() {
 		s.events.put(r.key(), struct{}{})
 	}
-	s.ruled = r.count() == 1
-	s.newest = r.varint()
-	s.coverage = coverage{views: r.varint(), matched: r.varint(), paths: map[string]int64{}}
-	for range r.count() {
+	s.ruled = r.Count() == 1
+	s.newest = r.Varint()
+	s.coverage = coverage{views: r.Varint(), matched: r.Varint(), paths: map[string]int64{}}
+	for range r.Count() {
 		path := r.text()
-		s.coverage.paths[path] = r.varint()
+		s.coverage.paths[path] = r.Varint()
 	}
-	if r.bad {
+	if r.Bad {
 		return nil, errDamaged
 	}
 	return at, nil
@@ -145,60 +146,26 @@ func (s *state) decode(b []byte) (bus.Positions, error) {
 func (s *state) decodeStanding(r *reader, id string) {
 	read := standing{
 		hot: math.Float64frombits(r.uint64()), popular: math.Float64frombits(r.uint64()),
-		since: r.varint(), nextAt: r.varint(),
+		since: r.Varint(), nextAt: r.Varint(),
 	}
-	for range r.count() {
+	for range r.Count() {
 		to, weight := r.text(), math.Float32frombits(r.uint32())
 		if n, ok := s.index.Item(to); ok && len(read.next) < maxPartners {
 			read.next = append(read.next, partner{item: n, gen: s.index.Generation(n), weight: weight})
 		}
 	}
-	if item, ok := s.index.Item(id); ok && !r.bad {
+	if item, ok := s.index.Item(id); ok && !r.Bad {
 		*s.standing.of(item) = read
 		s.standing.lead(item, &read)
 	}
 }
 
-// reader reads what encode wrote and remembers whether it was damaged.
-type reader struct {
-	b   []byte
-	bad bool
-}
+// reader reads the parts of a snapshot.
+type reader struct{ pack.Reader }
 
-// count reads the number of things that follow; each takes at least one byte.
-func (r *reader) count() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) take(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return make([]byte, min(n, 8))
-	}
-	taken := r.b[:n]
-	r.b = r.b[n:]
-	return taken
-}
-
-func (r *reader) text() string   { return string(r.take(r.count())) }
-func (r *reader) uint64() uint64 { return binary.BigEndian.Uint64(r.take(8)) }
-func (r *reader) uint32() uint32 { return binary.BigEndian.Uint32(r.take(4)) }
+func (r *reader) text() string   { return string(r.Take(r.Count())) }
+func (r *reader) uint64() uint64 { return binary.BigEndian.Uint64(r.Take(8)) }
+func (r *reader) uint32() uint32 { return binary.BigEndian.Uint32(r.Take(4)) }
 func (r *reader) key() knn.Key   { return knn.Key{r.uint64(), r.uint64()} }
 
 // load reads the snapshot in dir into an empty state. A snapshot that cannot be

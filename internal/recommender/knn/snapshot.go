@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+
+	"furrow/internal/recommender/pack"
 )
 
 var errSnapshot = errors.New("knn: snapshot is cut short or damaged")
@@ -62,57 +64,21 @@ func (x *Index) AppendSnapshot(b []byte) []byte {
 	return b
 }
 
-// reader reads a snapshot and remembers whether it was damaged.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) take(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	taken := r.b[:n]
-	r.b = r.b[n:]
-	return taken
-}
-
 // Load fills an empty index from a snapshot, click by click within the bounds of
 // its own configuration, and returns what follows the snapshot and the ids of the
 // snapshot's table.
 func (x *Index) Load(b []byte) (rest []byte, ids []string, err error) {
-	r := &reader{b: b}
-	x.clock = r.varint()
-	for range r.uvarint() {
-		ids = append(ids, string(r.take(r.uvarint())))
-		if r.bad {
+	r := &pack.Reader{Rest: b}
+	x.clock = r.Varint()
+	for range r.Uvarint() {
+		ids = append(ids, string(r.Take(r.Uvarint())))
+		if r.Bad {
 			return nil, nil, errSnapshot
 		}
 	}
-	for range r.uvarint() {
-		raw := r.take(16)
-		if r.bad {
+	for range r.Uvarint() {
+		raw := r.Take(16)
+		if r.Bad {
 			return nil, nil, errSnapshot
 		}
 		key := Key{binary.BigEndian.Uint64(raw), binary.BigEndian.Uint64(raw[8:])}
@@ -120,19 +86,19 @@ func (x *Index) Load(b []byte) (rest []byte, ids []string, err error) {
 			return nil, nil, err
 		}
 	}
-	if r.bad {
+	if r.Bad {
 		return nil, nil, errSnapshot
 	}
-	return r.b, ids, nil
+	return r.Rest, ids, nil
 }
 
-func (x *Index) loadSession(r *reader, key Key, ids []string) error {
-	head := r.uvarint()
+func (x *Index) loadSession(r *pack.Reader, key Key, ids []string) error {
+	head := r.Uvarint()
 	at := int64(0)
 	for range head >> 1 {
-		at += r.varint()
-		place := r.uvarint()
-		if r.bad || place >= uint64(len(ids)) || at < math.MinInt64/4 || at > math.MaxInt64/4 {
+		at += r.Varint()
+		place := r.Uvarint()
+		if r.Bad || place >= uint64(len(ids)) || at < math.MinInt64/4 || at > math.MaxInt64/4 {
 			return errSnapshot
 		}
 		x.Add(key, ids[place], at)
