@@ -21,7 +21,7 @@ func main() {
 			fail(serveBare(os.Args[2]))
 			return
 		case "load":
-			fail(loadPinned(os.Args[2]))
+			fail(loadPinned(os.Args[2], os.Args[3]))
 			return
 		}
 	}

@@ -47,7 +47,19 @@ func measureStart() ([]row, error) {
 // measureHTTP: durable requests/s of a server on one core against the bare server,
 // in turns, with the generator on the other core.
 func measureHTTP() ([]row, error) {
-	const rounds = 5
+	var rows []row
+	for _, connections := range []int{64, 256} {
+		more, err := measureDoor(connections)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
+}
+
+func measureDoor(connections int) ([]row, error) {
+	const rounds = 3
 	var bare, durable, bareCPU, durableCPU []float64
 	var last loaded
 	self, err := os.Executable()
@@ -59,7 +71,7 @@ func measureHTTP() ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		l, err := loadFrom(self, yardstick)
+		l, err := loadFrom(self, yardstick, connections)
 		yardstick.stop() //nolint:errcheck // it ends by the signal
 		if err != nil {
 			return nil, err
@@ -69,7 +81,7 @@ func measureHTTP() ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if last, err = loadFrom(self, furrow); err != nil {
+		if last, err = loadFrom(self, furrow, connections); err != nil {
 			return nil, err
 		}
 		durable, durableCPU = append(durable, last.Rate), append(durableCPU, last.CPU)
@@ -80,7 +92,7 @@ func measureHTTP() ([]row, error) {
 	b, d := median(bare), median(durable)
 	bc, dc := median(bareCPU), median(durableCPU)
 	return []row{
-		{"durable POST of 1,400 B, server on one core, 64 connections", fmt.Sprintf("%.0f/s, p50 %.1f ms, p99 %.1f ms", d, last.P50, last.P99), fmt.Sprintf("bare net/http %.0f/s: **%.2f**", b, d/b), "0.60"},
+		{fmt.Sprintf("durable POST of 1,400 B, server on one core, %d connections", connections), fmt.Sprintf("%.0f/s, p50 %.1f ms, p99 %.1f ms", d, last.P50, last.P99), fmt.Sprintf("bare net/http %.0f/s: **%.2f**", b, d/b), "0.60"},
 		{"server CPU a request", fmt.Sprintf("%.1f µs", dc), fmt.Sprintf("bare net/http %.1f µs: %.2f×", bc, dc/bc), ""},
 	}, nil
 }
@@ -89,21 +101,21 @@ func measureHTTP() ([]row, error) {
 type loaded struct{ Rate, CPU, P50, P99 float64 } // requests/s, µs of server CPU a request, ms
 
 // loadFrom runs the generator on the second core against a server.
-func loadFrom(self string, s *server) (loaded, error) {
+func loadFrom(self string, s *server, connections int) (loaded, error) {
 	var l loaded
-	if err := runLoad(self, s.public, nil); err != nil { // warm up
+	if err := runLoad(self, s.public, connections, nil); err != nil { // warm up
 		return l, err
 	}
 	before := s.cpu()
-	if err := runLoad(self, s.public, &l); err != nil {
+	if err := runLoad(self, s.public, connections, &l); err != nil {
 		return l, err
 	}
 	l.CPU = float64((s.cpu() - before).Microseconds()) / (l.Rate * loadTime.Seconds())
 	return l, nil
 }
 
-func runLoad(self, address string, into *loaded) error {
-	cmd := exec.Command("taskset", "-c", "1", self, "load", address)
+func runLoad(self, address string, connections int, into *loaded) error {
+	cmd := exec.Command("taskset", "-c", "1", self, "load", address, strconv.Itoa(connections))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -115,12 +127,16 @@ func runLoad(self, address string, into *loaded) error {
 
 const loadTime = 5 * time.Second
 
-// loadPinned is the generator: 64 connections that each send when answered.
-func loadPinned(address string) error {
+// loadPinned is the generator: connections that each send when answered.
+func loadPinned(address, connections string) error {
+	n, err := strconv.Atoi(connections)
+	if err != nil {
+		return err
+	}
 	body := payload(event(1, 1, 1))
 	body += strings.Repeat(" ", max(0, 1400-len(body)))
 	req := request(tp2Path, body)
-	r, err := closedLoop(address, 64, loadTime, func() []byte { return req })
+	r, err := closedLoop(address, n, loadTime, func() []byte { return req })
 	if err != nil {
 		return err
 	}
@@ -191,13 +207,13 @@ func measureLibraries() ([]row, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		rows = append(rows, row{"parse, " + strings.TrimPrefix(name, "BenchmarkParse/"), fmt.Sprintf("%.0f events/s on one core", parsed[name]), "", ""})
+		rows = append(rows, row{"parse, " + strings.TrimPrefix(name, "BenchmarkParse/"), fmt.Sprintf("%.0f events/s, one goroutine", parsed[name]), "", ""})
 	}
 	for _, s := range []struct{ title, pkg, ours, bare string }{
 		{"SQLite, 131 columns, batches of 1,000", "./internal/store", "BenchmarkInsert", "BenchmarkBareSQLite"},
-		{"Parquet, 131 columns", "./internal/archive", "BenchmarkEvents", "BenchmarkBareParquet"},
+		{"Parquet, 131 columns", "./internal/archive", "BenchmarkEvents", "BenchmarkBareParquet/as-ours"},
 	} {
-		v, err := gobench(s.pkg, "^("+s.ours+"|"+s.bare+")$", "rows/s", "2s")
+		v, err := gobench(s.pkg, "^("+s.ours+"|"+strings.Split(s.bare, "/")[0]+")$", "rows/s", "2s")
 		if err != nil {
 			return rows, err
 		}

@@ -17,6 +17,10 @@ import (
 // journal again, and how old a measurement of the free space may be.
 const retryEvery = 250 * time.Millisecond
 
+// yields is how often the flusher lets others run before a sync. Three instead of
+// one gave the collector some 5 % more requests a second on one core.
+const yields = 3
+
 // flusher is the only goroutine that writes segments.
 func (j *Journal) flusher() {
 	retry := time.NewTicker(retryEvery)
@@ -29,8 +33,11 @@ func (j *Journal) flusher() {
 		select {
 		case <-j.queue.kick:
 			// On one core the flusher runs right after the first message came. Let
-			// every other publisher that can run add its own before this sync.
-			runtime.Gosched()
+			// every other publisher that can run, or is about to, add its own
+			// before this sync.
+			for range yields {
+				runtime.Gosched()
+			}
 			j.flush()
 		case <-again:
 			j.setReady(j.admit(0))
