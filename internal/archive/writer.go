@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	batchRows          = 64        // rows gathered before they go to the columns, one column at a time
+	batchRows          = 256       // rows gathered before they go to the columns, one column at a time
 	batchBytes         = 1 << 20   // the same in bytes, for large rows
 	pageBytes          = 256 << 10 // uncompressed size of a page
 	dictionaryMaxBytes = 1 << 20   // a column with a larger dictionary goes on without one
