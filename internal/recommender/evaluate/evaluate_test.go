@@ -154,3 +154,15 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestOtherSpellings(t *testing.T) {
+	t.Parallel()
+	want, err := parse("vsknn", map[string]string{"last": "7", "idf": "3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := parse("vsknn", map[string]string{"lastN": "7", "lambda": "3"})
+	if err != nil || got != want {
+		t.Errorf("lastN and lambda gave %+v, %v", got, err)
+	}
+}

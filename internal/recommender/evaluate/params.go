@@ -167,6 +167,19 @@ func Parameters(algorithm string) []Parameter {
 
 func (p parameter) accepts(v knn.Variant) bool { return p.of == nil || slices.Contains(p.of, v) }
 
+// spelling accepts the names of the configuration and of the literature for the
+// same things: lastN and last_n_clicks are last, lambda is idf.
+func spelling(key string) string {
+	key = strings.ToLower(strings.ReplaceAll(key, "_", ""))
+	switch key {
+	case "lastn", "lastnclicks":
+		return "last"
+	case "lambda", "idfweighting", "lambdaidf":
+		return "idf"
+	}
+	return key
+}
+
 // parse applies a run's parameters to its algorithm's defaults.
 func parse(algorithm string, given map[string]string) (settings, error) {
 	s, ok := algorithms[algorithm]
@@ -174,7 +187,7 @@ func parse(algorithm string, given map[string]string) (settings, error) {
 		return s, fmt.Errorf("algorithm %q is unknown: want %s", algorithm, strings.Join(Algorithms(), ", "))
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
-		p, ok := parameters[key]
+		p, ok := parameters[spelling(key)]
 		if !ok || !p.accepts(s.search.Variant) {
 			var keys []string
 			for _, k := range Parameters(algorithm) {
