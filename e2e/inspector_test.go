@@ -55,7 +55,13 @@ func TestTail(t *testing.T) {
 	_, _, metrics := get(t, p.admin+"/metrics")
 	for _, want := range []string{
 		"furrow_collector_accepted_requests_total 1", "furrow_journal_records_total 1", "furrow_store_events_total 1",
-		`furrow_recorder_lag_seconds{group="recorder-store"}`, "furrow_recommender_freshness_seconds_count",
+		"furrow_collector_durable_requests_total 1", "furrow_collector_refused_requests_total", "furrow_journal_publish_seconds_count 1",
+		"furrow_journal_sync_seconds_count", "furrow_journal_ready_bool 1", "furrow_journal_size_bytes",
+		`furrow_journal_lag_seconds{group="recorder-archive"}`, `furrow_recorder_lag_seconds{group="recorder-store"}`,
+		"furrow_recorder_freshness_seconds_count 1", "furrow_store_bad_rows_total 0", "furrow_store_doubles_total 0",
+		"furrow_store_conflicts_total 0", `furrow_recorder_paused{group="recorder-store"} 0`,
+		`furrow_recorder_retries_total{group="recorder-store"} 0`, "furrow_archive_last_commit_timestamp_seconds",
+		"furrow_recommender_freshness_seconds_count", "furrow_recommender_recommend_seconds_count",
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics has no %s", want)

@@ -60,13 +60,19 @@ func (a *App) serveV1(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveReady answers the status alone; the reasons are for the admin listener.
-// Where the collector runs it alone decides, unless a role is asked for by name.
+// Where the collector runs it alone decides. A role that is asked for by name says
+// why it is not ready, the recommender how far it is behind.
 func (a *App) serveReady(w http.ResponseWriter, r *http.Request) {
-	if a.ready(r.URL.Query().Get("role")) != nil {
+	role := r.URL.Query().Get("role")
+	err := a.ready(role)
+	switch {
+	case err == nil:
+		answer(w, http.StatusOK, "ok\n")
+	case role == "":
 		answer(w, http.StatusServiceUnavailable, "not ready\n")
-		return
+	default:
+		answer(w, http.StatusServiceUnavailable, err.Error()+"\n")
 	}
-	answer(w, http.StatusOK, "ok\n")
 }
 
 func answer(w http.ResponseWriter, status int, text string) {
