@@ -80,7 +80,6 @@ func New(cfg Config, pub bus.Publisher, opts Options) (*Collector, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	c.log = c.log.With("component", "collector")
 	if c.now == nil {
 		c.now = time.Now
 	}

@@ -49,7 +49,7 @@ func NewFront(n Networking, fast, slow http.Handler, own func(path string) bool,
 		log = slog.New(slog.DiscardHandler)
 	}
 	f := &Front{
-		limits: n, fast: fast, own: own, log: log.With("component", "collector"),
+		limits: n, fast: fast, own: own, log: log,
 		rest:    NewServer(n, slow, log),
 		handed:  &handOver{conns: make(chan net.Conn), closed: make(chan struct{})},
 		drained: make(chan struct{}), conns: map[*frontConn]struct{}{},

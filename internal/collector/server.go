@@ -22,7 +22,7 @@ func NewServer(n Networking, h http.Handler, log *slog.Logger) *http.Server {
 		IdleTimeout:  n.IdleTimeout,
 		// net/http counts the request line in.
 		MaxHeaderBytes: int(n.MaxRequestLineLength + n.MaxHeadersLength),
-		ErrorLog:       slog.NewLogLogger(log.With("component", "collector").Handler(), slog.LevelWarn),
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 
 		DisableGeneralOptionsHandler: true, // a preflight of * is answered like any other
 	}

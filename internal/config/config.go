@@ -12,6 +12,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -151,6 +152,11 @@ func (c *Config) validate(bad func(key, rule string)) {
 	}
 	if c.Bus.Key != "user" && c.Bus.Key != "random" {
 		bad("bus.key", "must be user or random")
+	}
+	// A consumer acknowledges a whole range or snapshot, so the journal has to have
+	// room for those beside what comes in.
+	if held := 2 * max(c.Archive.RollBytes, c.Recommender.Snapshot.Bytes); c.Bus.Journal.MaxBytes < held {
+		bad("bus.journal.maxBytes", fmt.Sprintf("must be at least %d: twice archive.rollBytes and recommender.snapshot.bytes, which are acknowledged whole", held))
 	}
 	in := func(room string) func(key, rule string) {
 		return func(key, rule string) { bad(room+"."+key, rule) }

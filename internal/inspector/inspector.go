@@ -79,7 +79,7 @@ func New(cfg Config, opt Options) (*Inspector, error) {
 		return nil, fmt.Errorf("inspector: register metrics: %w", err)
 	}
 	in := &Inspector{
-		cfg: cfg, opt: opt, log: opt.Log.With("component", "inspector"), now: opt.Now, metrics: m,
+		cfg: cfg, opt: opt, log: opt.Log, now: opt.Now, metrics: m,
 		hosts:   map[string]bool{},
 		boot:    fmt.Sprintf("%x", opt.Now().UnixNano()),
 		events:  newRing[entry](cfg.Events, cfg.MaxBytes),

@@ -70,7 +70,7 @@ func New(cfg Config, opt Options) (*Recommender, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	r := &Recommender{cfg: cfg, opt: opt, log: opt.Log.With("component", "recommender"), params: cfg.Algorithm.params()}
+	r := &Recommender{cfg: cfg, opt: opt, log: opt.Log, params: cfg.Algorithm.params()}
 	var err error
 	if r.state, err = newState(cfg); err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func Open(path string, cfg Config, reg prometheus.Registerer, log *slog.Logger) 
 		return nil, fmt.Errorf("store: make the folder of %s: %w", path, err)
 	}
 	s := &SQLite{
-		path: path, cfg: cfg, log: log.With("component", "store"), metrics: newMetrics(reg),
+		path: path, cfg: cfg, log: log, metrics: newMetrics(reg),
 		lock: make(chan struct{}, 1), binder: newBinder(),
 	}
 	if err := s.open(); err != nil {
