@@ -23,10 +23,7 @@ func (a *App) publicServer() (server, net.Listener) {
 	if a.collector == nil {
 		return collector.NewServer(networking, all, log), collector.LimitListener(a.public, networking.MaxConnections)
 	}
-	// Every path is served there: a connection that once carried something else
-	// would stay with net/http, and a proxy's pool would drift there for good.
-	every := func(string) bool { return true }
-	return collector.NewFront(networking, all, all, every, log), a.public
+	return collector.NewFront(networking, all, log), a.public
 }
 
 // servePublic routes the public listener. Furrow's own paths come first and in

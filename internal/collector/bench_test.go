@@ -97,7 +97,7 @@ func BenchmarkServer(b *testing.B) {
 	for name, start := range map[string]func() server{
 		"bare":      func() server { return &http.Server{Handler: bare} },
 		"collector": func() server { return NewServer(c.cfg.Networking, c, slog.New(slog.DiscardHandler)) },
-		"front":     func() server { return NewFront(c.cfg.Networking, c, c, everyPath, nil) },
+		"front":     func() server { return NewFront(c.cfg.Networking, c, nil) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")

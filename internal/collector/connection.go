@@ -124,7 +124,7 @@ func (c *frontConn) turn() bool {
 		return false
 	}
 	t := c.front.turns.Get().(*turn)
-	if !t.parse(c.buf[c.start:c.start+head-2], &c.front.limits, c.front.own) {
+	if !t.parse(c.buf[c.start:c.start+head-2], &c.front.limits) {
 		t.forget()
 		c.front.turns.Put(t)
 		c.handOver()
@@ -136,7 +136,7 @@ func (c *frontConn) turn() bool {
 	}
 	t.request.RemoteAddr = c.remote
 	t.body.conn = c
-	c.front.fast.ServeHTTP(&t.reply, &t.request)
+	c.front.handler.ServeHTTP(&t.reply, &t.request)
 	more := c.answer(t)
 	t.forget()
 	c.front.turns.Put(t)

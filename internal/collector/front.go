@@ -13,21 +13,20 @@ import (
 	"time"
 )
 
-// Front is the public server. It reads plain requests of the collector's routes by
+// Front is the public server. It reads plain requests by
 // itself and gives every connection on which something else arrives to net/http,
 // with the bytes that were read, for the rest of its life. Therefore it answers
 // nothing that is malformed, and what it accepts, net/http reads the same way, but
 // for the differences that docs/adr/007 lists.
 type Front struct {
-	limits Networking
-	fast   http.Handler
-	own    func(path string) bool
-	log    *slog.Logger
-	rest   *http.Server
-	handed *handOver
-	turns  sync.Pool // of *turn
-	wide   sync.Pool // of *[]byte, wideBuffer bytes each
-	second atomic.Pointer[dateLine]
+	limits  Networking
+	handler http.Handler
+	log     *slog.Logger
+	rest    *http.Server
+	handed  *handOver
+	turns   sync.Pool // of *turn
+	wide    sync.Pool // of *[]byte, wideBuffer bytes each
+	second  atomic.Pointer[dateLine]
 
 	stopping atomic.Bool
 	drained  chan struct{} // closed when the server stops and has no connection left
@@ -37,20 +36,17 @@ type Front struct {
 	conns    map[*frontConn]struct{}
 }
 
-// NewFront returns a server that gives plain requests whose decoded path is own to
-// fast, and all others to slow behind net/http. A request for fast has no context
-// that ends with the client, its answer is sent when the handler returns and must
-// fit into memory, and the handler must keep neither request nor writer.
-//
-// A connection that net/http got stays there. A path that clients, or a proxy's
-// pool of connections, mix with events is therefore better own too.
-func NewFront(n Networking, fast, slow http.Handler, own func(path string) bool, log *slog.Logger) *Front {
+// NewFront returns a server that gives plain requests to the handler by itself and
+// all others through net/http. A plain request has no context that ends with the
+// client, its answer is sent when the handler returns and must fit into memory, and
+// the handler must keep neither request nor writer.
+func NewFront(n Networking, handler http.Handler, log *slog.Logger) *Front {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	f := &Front{
-		limits: n, fast: fast, own: own, log: log,
-		rest:    NewServer(n, slow, log),
+		limits: n, handler: handler, log: log,
+		rest:    NewServer(n, handler, log),
 		handed:  &handOver{conns: make(chan net.Conn), closed: make(chan struct{})},
 		drained: make(chan struct{}), conns: map[*frontConn]struct{}{},
 	}

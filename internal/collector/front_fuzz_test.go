@@ -111,7 +111,7 @@ func play(t *testing.T, front bool, in []byte, chunk int, hangs bool) outcome {
 		Close() error
 	} = NewServer(c.cfg.Networking, c, slog.New(slog.DiscardHandler))
 	if front {
-		server = NewFront(c.cfg.Networking, c, c, everyPath, nil)
+		server = NewFront(c.cfg.Networking, c, nil)
 	}
 	done := make(chan struct{})
 	go func() {

@@ -22,16 +22,28 @@ import (
 	"furrow/internal/bus"
 )
 
-// marked answers which of the two handlers got a request.
-func marked(name string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		w.Header().Set("Handler", name)
-		fmt.Fprintf(w, "%s %s %d", r.Method, r.URL.Path, n)
-	})
+// whoServes answers fast when the front itself serves a request, slow when net/http
+// does.
+func whoServes(w http.ResponseWriter, r *http.Request) {
+	name := "slow"
+	if _, ok := w.(*reply); ok {
+		name = "fast"
+	}
+	n, _ := io.Copy(io.Discard, r.Body)
+	w.Header().Set("Handler", name)
+	fmt.Fprintf(w, "%s %s %d", r.Method, r.URL.Path, n)
 }
 
-func furrowPaths(path string) bool { return !strings.HasPrefix(path, "/v1/") }
+// onlyFast gives the handler what the front itself serves, and nothing else.
+func onlyFast(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := w.(*reply); !ok {
+			http.NotFound(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
 
 // TestWhoServes sends each request twice on one connection. What is not plain
 // reaches net/http whole.
@@ -51,8 +63,8 @@ func TestWhoServes(t *testing.T) {
 		{"keep-alive", get + "Connection: Keep-Alive\r\n\r\n", "fast"},
 		{"64 lines", get + lines(63) + "\r\n", "fast"},
 		{"large head", get + "X: " + strings.Repeat("y", 39<<10) + "\r\n\r\n", "fast"},
-		{"a path of Furrow", "GET /v1/recommend HTTP/1.1\r\nHost: a\r\n\r\n", "slow"},
-		{"the same, escaped", "GET /%761/recommend HTTP/1.1\r\nHost: a\r\n\r\n", "slow"},
+		{"a path of Furrow", "GET /v1/recommend HTTP/1.1\r\nHost: a\r\n\r\n", "fast"},
+		{"the same, escaped", "GET /%761/recommend HTTP/1.1\r\nHost: a\r\n\r\n", "fast"},
 		{"POST elsewhere", raw("POST", "/v1/x/y", "body"), "slow"},
 		{"a POST that nobody reads", raw("POST", "/health", "body"), "slow"},
 		{"a body without use", raw("GET", "/i", "body"), "slow"},
@@ -91,7 +103,7 @@ func TestWhoServes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			address, _ := startFront(t, NewFront(Default().Networking, marked("fast"), marked("slow"), furrowPaths, nil))
+			address, _ := startFront(t, NewFront(Default().Networking, http.HandlerFunc(whoServes), nil))
 			conn := dial(t, address)
 			// The server may refuse before it has read all.
 			go func() {
@@ -173,7 +185,7 @@ func TestEverySplit(t *testing.T) {
 		c := build(t, pub, nil)
 		listener := newPipes()
 		done := make(chan struct{})
-		front := NewFront(c.cfg.Networking, c, c, everyPath, nil)
+		front := NewFront(c.cfg.Networking, c, nil)
 		go func() { defer close(done); front.Serve(listener) }()
 		step := max(1, len(request)/300)
 		for at := 1; at < len(request); at += step {
@@ -261,7 +273,7 @@ func TestShutdown(t *testing.T) {
 		}
 		io.WriteString(w, "ok")
 	})
-	front := NewFront(Default().Networking, slow, slow, everyPath, nil)
+	front := NewFront(Default().Networking, slow, nil)
 	address, served := startFront(t, front)
 	fresh, between, unusual := dial(t, address), dial(t, address), dial(t, address)
 	io.WriteString(between, raw("GET", "/", ""))
@@ -315,7 +327,7 @@ func TestShutdownSaysThatARequestIsLeft(t *testing.T) {
 			entered <- struct{}{}
 			<-hold
 		})
-		front := NewFront(Default().Networking, handler, handler, everyPath, nil)
+		front := NewFront(Default().Networking, handler, nil)
 		address, _ := startFront(t, front)
 		io.WriteString(dial(t, address), raw(method, "/", ""))
 		<-entered
@@ -415,7 +427,7 @@ func TestReplies(t *testing.T) {
 		"closed": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") },
 	}
 	for name, handler := range handlers {
-		front := NewFront(Default().Networking, handler, http.NotFoundHandler(), everyPath, nil)
+		front := NewFront(Default().Networking, onlyFast(handler), nil)
 		address, _ := startFront(t, front)
 		plain := httptest.NewServer(handler)
 		defer plain.Close()
@@ -464,9 +476,9 @@ func TestIdleConnectionsHoldLittle(t *testing.T) {
 func TestAPanicEndsOneConnection(t *testing.T) {
 	t.Parallel()
 	var once sync.Once
-	front := NewFront(Default().Networking, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	front := NewFront(Default().Networking, onlyFast(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		once.Do(func() { panic("a handler's mistake") })
-	}), http.NotFoundHandler(), everyPath, nil)
+	})), nil)
 	address, _ := startFront(t, front)
 	conn := dial(t, address)
 	io.WriteString(conn, raw("GET", "/i", ""))
@@ -496,7 +508,7 @@ func (l failing) Accept() (net.Conn, error) {
 func TestFailuresToAccept(t *testing.T) {
 	t.Parallel()
 	c := build(t, &recording{}, nil)
-	front := NewFront(c.cfg.Networking, c, c, everyPath, nil)
+	front := NewFront(c.cfg.Networking, c, nil)
 	defer front.Close()
 	l := failing{newPipes(), make(chan error, 2)}
 	l.errs <- fmt.Errorf("accept: %w", syscall.EMFILE)

@@ -111,13 +111,11 @@ var servers = map[string]func(testing.TB, bus.Publisher, func(*Config, *Options)
 	"front": serveFront, "net/http": serve,
 }
 
-func everyPath(string) bool { return true }
-
 // serveFront runs a collector behind a Front.
 func serveFront(tb testing.TB, pub bus.Publisher, change func(*Config, *Options)) (string, *Collector) {
 	tb.Helper()
 	c := build(tb, pub, change)
-	address, _ := startFront(tb, NewFront(c.cfg.Networking, c, c, everyPath, nil))
+	address, _ := startFront(tb, NewFront(c.cfg.Networking, c, nil))
 	return address, c
 }
 

@@ -126,7 +126,7 @@ func mayBePlain(data []byte, seen int) bool {
 
 // parse reads a head without its empty line and reports whether it is plain. The
 // request is valid until forget.
-func (t *turn) parse(raw []byte, limits *Networking, own func(string) bool) bool {
+func (t *turn) parse(raw []byte, limits *Networking) bool {
 	head := string(raw)
 	line, rest, _ := strings.Cut(head, "\r\n")
 	// A target may have spaces, which some trackers do not escape.
@@ -142,7 +142,7 @@ func (t *turn) parse(raw []byte, limits *Networking, own func(string) bool) bool
 	}
 	r := &t.request
 	r.Method, r.Proto, r.ProtoMajor, r.ProtoMinor = method, "HTTP/1.1", 1, 1
-	if !t.readTarget(target) || !own(t.url.Path) {
+	if !t.readTarget(target) {
 		return false
 	}
 	for rest != "" {
