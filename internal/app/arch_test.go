@@ -20,11 +20,13 @@ var floors = map[string]int{
 	"internal/recommender": 3,
 	"internal/inspector":   3,
 	"internal/demo":        3,
+	"internal/history":     3,
 	"internal/enrich":      2,
 	"internal/store":       2,
 	"internal/archive":     2,
 	"internal/bus":         1,
 	"internal/snowplow":    1,
+	"internal/tombstone":   1,
 	"internal/event":       0,
 	"web":                  0,
 }
@@ -35,7 +37,10 @@ var outside = []string{"e2e", "bench", "web/build"}
 // vendors names the one room that may import each vendor's library.
 var vendors = map[string]string{
 	"modernc.org/sqlite":               "internal/store",
+	"github.com/jackc/pgx":             "internal/store",
 	"github.com/parquet-go/parquet-go": "internal/archive",
+	"github.com/aws/aws-sdk-go-v2":     "internal/archive",
+	"github.com/aws/smithy-go":         "internal/archive",
 	"github.com/spf13/cobra":           "cmd/furrow",
 	"github.com/schollz/progressbar":   "cmd/furrow",
 	"github.com/lmittmann/tint":        "cmd/furrow",

@@ -4,12 +4,39 @@ import "time"
 
 // Config is the archive's part of the configuration.
 type Config struct {
+	// Where the archive is: s3://BUCKET/PREFIX, or a folder; archive/ in the data
+	// folder when empty.
+	URL         string        `yaml:"url"`
+	S3          S3            `yaml:"s3"`
 	RollBytes   int64         `yaml:"rollBytes"`   // a range is full at this many record bytes
 	RollAge     time.Duration `yaml:"rollAge"`     // a range is full at this age
 	MemoryBytes int64         `yaml:"memoryBytes"` // rows held in memory before they are written out, all ranges together
 	OpenHours   int           `yaml:"openHours"`   // hour files that a range keeps open in each dataset; more are closed and continued in another file
 	Retention   time.Duration `yaml:"retention"`   // hours that ended longer ago are deleted; 0 keeps all
 	MaxBytes    int64         `yaml:"maxBytes"`    // above this total the oldest hours are deleted; 0 keeps all
+	Compact     Compact       `yaml:"compact"`
+
+	// DedupDays is for how many days an event id stays unique, see the process's
+	// own dedup.days.
+	DedupDays int `yaml:"-" json:"-"`
+}
+
+// S3 says how an archive on S3, or on a server that speaks its protocol, is
+// reached. What is empty comes from AWS's own environment variables, shared files
+// and instance roles.
+type S3 struct {
+	Endpoint        string        `yaml:"endpoint"`  // of another server than AWS, such as http://127.0.0.1:9000
+	Region          string        `yaml:"region"`    // us-east-1 when nothing names one
+	PathStyle       bool          `yaml:"pathStyle"` // the bucket in the path, not in the host name; set with most servers other than AWS
+	AccessKeyID     string        `yaml:"accessKeyId"`
+	SecretAccessKey string        `yaml:"secretAccessKey"`
+	PartBytes       int64         `yaml:"partBytes"` // larger files are uploaded in parts of this size
+	Timeout         time.Duration `yaml:"timeout"`   // of one attempt at one request
+}
+
+// Compact says when the files of an hour are merged.
+type Compact struct {
+	After time.Duration `yaml:"after"` // an hour is closed this long after its end; 0 never merges
 }
 
 // Default returns the configuration of a single machine.
@@ -19,6 +46,9 @@ func Default() Config {
 		RollAge:     5 * time.Minute,
 		MemoryBytes: 96 << 20,
 		OpenHours:   4,
+		S3:          S3{PartBytes: 16 << 20, Timeout: time.Minute},
+		Compact:     Compact{After: 15 * time.Minute},
+		DedupDays:   90,
 	}
 }
 
@@ -41,5 +71,14 @@ func (c Config) Validate(bad func(key, rule string)) {
 	}
 	if c.MaxBytes < 0 {
 		bad("maxBytes", "must be 0 (keep all) or more")
+	}
+	if c.S3.PartBytes < 5<<20 || c.S3.PartBytes > 1<<30 {
+		bad("s3.partBytes", "must be from 5 MiB to 1 GiB, as S3 has it")
+	}
+	if c.S3.Timeout < time.Second {
+		bad("s3.timeout", "must be at least 1s")
+	}
+	if c.Compact.After < 0 {
+		bad("compact.after", "must be 0 (never merge) or more")
 	}
 }

@@ -45,6 +45,7 @@ type Config struct {
 	StopTimeout time.Duration `yaml:"stopTimeout"`
 	Log         Log           `yaml:"log"`
 	Disk        Disk          `yaml:"disk"`
+	Dedup       Dedup         `yaml:"dedup"`
 	Bus         Bus           `yaml:"bus"`
 
 	Collector   collector.Config   `yaml:"collector"`
@@ -78,6 +79,13 @@ type Disk struct {
 	ReserveBytes int64 `yaml:"reserveBytes"`
 }
 
+// Dedup says how long doubles are found.
+type Dedup struct {
+	// Days for which an event id is stored once, whatever its collector time and
+	// however long its row is kept.
+	Days int `yaml:"days"`
+}
+
 // Bus says how records travel from the collector to the consumers.
 type Bus struct {
 	// user: a user's events share a key and keep their order. random: spread them,
@@ -105,6 +113,7 @@ func Default() Config {
 		StopTimeout: 30 * time.Second,
 		Log:         Log{Level: "info"},
 		Disk:        Disk{ReserveBytes: 512 << 20},
+		Dedup:       Dedup{Days: 90},
 		Bus:         Bus{Key: "user", Journal: journal.Default()},
 		Collector:   collector.Default(),
 		Store:       store.Default(),
@@ -149,6 +158,9 @@ func (c *Config) validate(bad func(key, rule string)) {
 	}
 	if c.Disk.ReserveBytes < 0 {
 		bad("disk.reserveBytes", "must be 0 or more")
+	}
+	if c.Dedup.Days < 1 || c.Dedup.Days > 3660 {
+		bad("dedup.days", "must be between 1 and 3660")
 	}
 	if c.Bus.Key != "user" && c.Bus.Key != "random" {
 		bad("bus.key", "must be user or random")

@@ -4,11 +4,20 @@ import "time"
 
 // Config says how the database is kept.
 type Config struct {
+	// postgres://USER:PASSWORD@HOST:PORT/DATABASE, as libpq has it; the file
+	// furrow.db in the data folder when empty.
+	URL         string        `yaml:"url"`
 	Retention   time.Duration `yaml:"retention"`   // rows older than this by collector time are deleted; 0 keeps them
 	MaxBytes    int64         `yaml:"maxBytes"`    // the oldest rows are deleted above this size of the database; 0 is no limit
 	CacheBytes  int64         `yaml:"cacheBytes"`  // page cache of the writing connection
 	ReadTimeout time.Duration `yaml:"readTimeout"` // deadline of one read
 	Readers     int           `yaml:"readers"`     // connections that read
+	// Postgres only: daily partitions that stand ready before their day.
+	PartitionsAhead int `yaml:"partitionsAhead"`
+
+	// DedupDays is for how many days an event id stays unique, see the process's
+	// own dedup.days.
+	DedupDays int `yaml:"-" json:"-"`
 }
 
 // Default returns the configuration of a single machine that keeps everything.
@@ -17,6 +26,9 @@ func Default() Config {
 		CacheBytes:  64 << 20,
 		ReadTimeout: 5 * time.Second,
 		Readers:     4,
+
+		PartitionsAhead: 7,
+		DedupDays:       90,
 	}
 }
 
@@ -42,5 +54,8 @@ func (c Config) Validate(bad func(key, rule string)) {
 	}
 	if c.Readers < 1 || c.Readers > 64 {
 		bad("readers", "must be between 1 and 64")
+	}
+	if c.PartitionsAhead < 1 || c.PartitionsAhead > 366 {
+		bad("partitionsAhead", "must be between 1 and 366")
 	}
 }
