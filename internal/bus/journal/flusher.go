@@ -41,6 +41,13 @@ func (j *Journal) flusher() {
 			j.flush()
 		case <-again:
 			j.setReady(j.admit(0))
+		case <-j.aged:
+			if j.active == nil || j.active.empty() {
+				continue
+			}
+			if err := j.roll(); err != nil {
+				j.log.Warn("journal: no new segment", slog.Any("error", err))
+			}
 		case <-j.closing:
 			j.flush()
 			return

@@ -120,6 +120,7 @@ func (j *Journal) keeper() {
 		failed = err != nil
 		if n%expiresEvery == 0 {
 			j.expire(j.hooks.now())
+			j.age(j.hooks.now())
 		}
 	}
 }

@@ -28,6 +28,7 @@ type Journal struct {
 
 	queue   queue
 	commits notifier      // tells readers that the durable head moved
+	aged    chan struct{} // asks the flusher to end a segment that is old enough
 	closing chan struct{} // closed when Close begins
 	workers sync.WaitGroup
 	once    sync.Once
@@ -88,6 +89,7 @@ func open(dir string, cfg Config, groups []string, reg prometheus.Registerer, lo
 	}
 	j := &Journal{
 		dir: dir, cfg: cfg, log: log, hooks: h,
+		aged:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		groups:  map[string]*group{},
 		subs:    map[*subscription]struct{}{},

@@ -111,6 +111,49 @@ func (j *Journal) expire(now time.Time) {
 	j.reclaim(func(s *segment) bool { return now.Sub(s.lastWrite) >= j.cfg.Retention })
 }
 
+// shortestSegment is the least time that a segment is written to before its age
+// ends it.
+const shortestSegment = time.Minute
+
+func (c Config) longestSegment() time.Duration { return max(c.Retention, shortestSegment) }
+
+// age ends the active segment when its first record is old. Without it a site
+// with little traffic would keep what it was told to forget until the segment is
+// full, which may take months.
+func (j *Journal) age(now time.Time) {
+	j.mu.Lock()
+	due := false
+	if len(j.segments) > 0 {
+		s := j.segments[len(j.segments)-1]
+		due = !s.empty() && !s.extent.Load().sealed && now.Sub(time.UnixMilli(s.minTime)) >= j.cfg.longestSegment()
+	}
+	j.mu.Unlock()
+	if !due {
+		return
+	}
+	select {
+	case j.aged <- struct{}{}:
+	default: // asked already
+	}
+}
+
+// LastCopy returns when the last copy of a record that was published before now is
+// deleted, and the groups that hold it up: with any, it is deleted that long after
+// they have passed it, or were dropped.
+func (j *Journal) LastCopy(now time.Time) (at time.Time, waitingFor []string) {
+	head := j.head.Load()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, g := range j.groups {
+		if g.holds() < head {
+			waitingFor = append(waitingFor, g.name)
+		}
+	}
+	slices.Sort(waitingFor)
+	// The segment is written to for the one time at most, and kept for the other.
+	return now.Add(j.cfg.longestSegment() + j.cfg.Retention + expiresEvery*saveEvery), waitingFor
+}
+
 // reclaim deletes sealed segments from the oldest on, as long as every group
 // has passed them and may says so. It says whether there were any.
 func (j *Journal) reclaim(may func(*segment) bool) bool {

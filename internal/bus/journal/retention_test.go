@@ -241,3 +241,29 @@ func TestReadersWhileSegmentsGo(t *testing.T) {
 		t.Fatalf("set aside %+v", st.SetAside)
 	}
 }
+
+// On a site with little traffic a segment would take months to fill. Its age ends
+// it, so that a record is gone when LastCopy says so.
+func TestOldSegmentsEndThoughTheyAreNotFull(t *testing.T) {
+	t.Parallel()
+	var c clock
+	dir := t.TempDir()
+	j := mustOpenWith(t, dir, small(), hooks{now: c.now}, "a")
+	put(t, j, numbers(0, 3)...)
+	a := subscribe(t, j, "a")
+	at, waiting := j.LastCopy(c.now())
+	if len(waiting) != 1 || waiting[0] != "a" {
+		t.Fatalf("waiting for %q, want group a, which has not passed", waiting)
+	}
+	ackHead(t, j, a)
+	if _, waiting = j.LastCopy(c.now()); len(waiting) != 0 {
+		t.Fatalf("waiting for %q although every group has passed", waiting)
+	}
+	first := j.Status().Segments
+	c.advance(j.cfg.longestSegment() + time.Second)
+	put(t, j, numbers(3, 4)...) // keeps the segment young by its last write
+	ackHead(t, j, a)
+	eventually(t, "a new segment", func() bool { return j.Status().Segments > first })
+	c.advance(at.Sub(c.now()) + time.Second)
+	eventually(t, "the old segment to go", func() bool { return j.Status().Oldest.IsZero() })
+}
