@@ -4,6 +4,8 @@ GO ?= go
 LDFLAGS = -s -w $(if $(VERSION),-X main.version=$(VERSION))
 TOOLS = .tools/bin
 LINT = $(TOOLS)/golangci-lint
+# Real servers for tests: S3, and a proxy that breaks connections.
+SERVERS = $(TOOLS)/versitygw $(TOOLS)/toxiproxy-server
 UNIT = ./cmd/... ./internal/... ./web
 
 .PHONY: run demo test bench build web unit race lint fmt gen fuzz e2e soak check setup cover help go-version
@@ -29,7 +31,7 @@ go-version:
 	0.*|1.?|1.?.*|1.1?|1.1?.*|1.2[0-5]|1.2[0-5].*) echo "Furrow needs Go 1.26 or newer, found $$v: install it from https://go.dev/dl/" >&2; exit 1;; \
 	esac
 
-setup: go-version ## install what the tests need (apt, npm)
+setup: go-version $(SERVERS) ## install what the tests need (apt, npm, real servers)
 	@.ci/setup
 
 web: ## bundle the tracker and the pages into web/dist
@@ -54,6 +56,14 @@ lint: $(LINT) ## golangci-lint, gofumpt and the rules for the tree
 $(LINT): tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(CURDIR)/$(TOOLS) $(GO) install tool
 	@touch $(LINT)
+
+$(TOOLS)/versitygw:
+	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+$(TOOLS)/toxiproxy-server: # its command is called server
+	@mkdir -p $(TOOLS)/toxiproxy
+	GOBIN=$(CURDIR)/$(TOOLS)/toxiproxy $(GO) install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
+	@mv $(TOOLS)/toxiproxy/server $@ && rmdir $(TOOLS)/toxiproxy
 
 fmt: $(LINT) ## format the Go code
 	$(TOOLS)/gofumpt -w cmd internal web e2e bench
