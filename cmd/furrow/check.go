@@ -23,7 +23,7 @@ that serve accepts. It starts nothing.`,
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(cfg)
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(cfg.Public())
 			}
 			text, err := cfg.YAML()
 			if err != nil {

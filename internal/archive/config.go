@@ -25,13 +25,13 @@ type Config struct {
 // reached. What is empty comes from AWS's own environment variables, shared files
 // and instance roles.
 type S3 struct {
-	Endpoint        string        `yaml:"endpoint"`  // of another server than AWS, such as http://127.0.0.1:9000
-	Region          string        `yaml:"region"`    // us-east-1 when nothing names one
-	PathStyle       bool          `yaml:"pathStyle"` // the bucket in the path, not in the host name; set with most servers other than AWS
-	AccessKeyID     string        `yaml:"accessKeyId"`
-	SecretAccessKey string        `yaml:"secretAccessKey"`
-	PartBytes       int64         `yaml:"partBytes"` // larger files are uploaded in parts of this size
-	Timeout         time.Duration `yaml:"timeout"`   // of one attempt at one request
+	Endpoint        string        `yaml:"endpoint"`        // of another server than AWS, such as http://127.0.0.1:9000
+	Region          string        `yaml:"region"`          // us-east-1 when nothing names one
+	PathStyle       bool          `yaml:"pathStyle"`       // the bucket in the path, not in the host name; set with most servers other than AWS
+	AccessKeyID     string        `yaml:"accessKeyId"`     // both or none of the two
+	SecretAccessKey string        `yaml:"secretAccessKey"` // best given as FURROW_ARCHIVE_S3_SECRET_ACCESS_KEY
+	PartBytes       int64         `yaml:"partBytes"`       // larger files are uploaded in parts of this size
+	Timeout         time.Duration `yaml:"timeout"`         // of one attempt at one request
 }
 
 // Compact says when the files of an hour are merged.

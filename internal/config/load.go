@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"reflect"
 	"sort"
@@ -195,7 +196,7 @@ func validate(cfg *Config, known map[string]entry, origins map[string]string) er
 		if e, ok := known[key]; ok {
 			p.Value = fmt.Sprintf("%v", e.value.Interface())
 			if e.value.Kind() == reflect.String {
-				p.Value = fmt.Sprintf("%q", e.value.String())
+				p.Value = fmt.Sprintf("%q", printable(key, e.value.String()))
 			}
 		}
 		invalid.Problems = append(invalid.Problems, p)
@@ -205,6 +206,18 @@ func validate(cfg *Config, known map[string]entry, origins map[string]string) er
 	}
 	sort.SliceStable(invalid.Problems, func(i, j int) bool { return invalid.Problems[i].Key < invalid.Problems[j].Key })
 	return &invalid
+}
+
+// printable hides what must not be printed of a key's value.
+func printable(key, value string) string {
+	switch key {
+	case "archive.s3.secretAccessKey":
+		return hidden
+	case "store.url":
+		return withoutPassword(value)
+	default:
+		return value
+	}
 }
 
 // origin finds who set a key, or the nearest key around it.
@@ -221,8 +234,37 @@ func origin(key string, origins map[string]string) string {
 	}
 }
 
-// YAML prints the configuration as a file that Load accepts.
+// hidden stands for a secret in what is printed.
+const hidden = "(hidden)"
+
+// Public returns the configuration without its secrets.
+func (c Config) Public() Config {
+	if c.Archive.S3.SecretAccessKey != "" {
+		c.Archive.S3.SecretAccessKey = hidden
+	}
+	c.Store.URL = withoutPassword(c.Store.URL)
+	return c
+}
+
+// withoutPassword hides the password of an address, or all of one that cannot be
+// read.
+func withoutPassword(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return hidden
+	}
+	if _, set := u.User.Password(); set {
+		u.User = url.UserPassword(u.User.Username(), hidden)
+	}
+	if q := u.Query(); q.Has("password") {
+		q.Set("password", hidden)
+		u.RawQuery = q.Encode()
+	}
+	return strings.ReplaceAll(u.String(), url.QueryEscape(hidden), hidden)
+}
+
+// YAML prints the configuration as a file that Load accepts, without its secrets.
 func (c Config) YAML() (string, error) {
-	text, err := yaml.MarshalWithOptions(c, yaml.UseLiteralStyleIfMultiline(true))
+	text, err := yaml.MarshalWithOptions(c.Public(), yaml.UseLiteralStyleIfMultiline(true))
 	return string(text), err
 }

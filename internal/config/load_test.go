@@ -120,3 +120,27 @@ func TestExampleFileLoads(t *testing.T) {
 		t.Errorf("retention %v, rules %v", cfg.Store.Retention, cfg.Recommender.Rules)
 	}
 }
+
+func TestSecretsAreHidden(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{
+		"postgres://shop:hunter2@db.acme.com:5432/furrow?sslmode=verify-full",
+		"postgres://db.acme.com/furrow?user=shop&password=hunter2",
+		"postgres://shop:hunter2@db.acme.com:notaport/furrow",
+	} {
+		c := Default()
+		c.Store.URL = address
+		c.Archive.S3.SecretAccessKey = "hunter2"
+		text, err := c.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text, "hunter2") || !strings.Contains(text, "(hidden)") {
+			t.Errorf("%s is printed as\n%s", address, text)
+		}
+	}
+	_, err := Load("", []string{"FURROW_STORE_URL=mysql://shop:hunter2@db/furrow"}, nil)
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("want an error without the password, got %v", err)
+	}
+}

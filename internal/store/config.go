@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Config says how the database is kept.
 type Config struct {
@@ -40,6 +43,9 @@ const (
 
 // Validate calls bad for every value that cannot be used.
 func (c Config) Validate(bad func(key, rule string)) {
+	if c.URL != "" && !strings.HasPrefix(c.URL, "postgres://") && !strings.HasPrefix(c.URL, "postgresql://") {
+		bad("url", "must be empty (SQLite in the data folder) or begin with postgres://")
+	}
 	if c.Retention != 0 && c.Retention < minRetention {
 		bad("retention", "must be 0 (keep everything) or at least 1h")
 	}
