@@ -2,7 +2,6 @@ package snowplow
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -80,30 +79,6 @@ func appendFloat(dst []byte, v float32) []byte {
 		dst = append(dst, '.', '0')
 	}
 	return dst
-}
-
-// ErrTSV is wrapped by every error of ParseTSV.
-var ErrTSV = errors.New("not an enriched event")
-
-// ParseTSV reads a line that AppendTSV, or Snowplow's enrichment, wrote. Record,
-// Index and Content are not in a line and stay zero. The texts of the event share
-// the memory of line.
-func ParseTSV(line string) (*event.Event, error) {
-	if n := strings.Count(line, "\t") + 1; n != event.NumFields {
-		return nil, fmt.Errorf("%w: %d cells, want %d", ErrTSV, n, event.NumFields)
-	}
-	var e event.Event
-	for f := range event.Field(event.NumFields) {
-		var text string
-		text, line, _ = strings.Cut(line, "\t")
-		if text == "" {
-			continue
-		}
-		if err := setCell(&e, f, text); err != nil {
-			return nil, fmt.Errorf("%w: cell %d (%s): %q is not %w", ErrTSV, f, f.Name(), text, err)
-		}
-	}
-	return &e, nil
 }
 
 var (

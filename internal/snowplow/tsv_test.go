@@ -104,6 +104,84 @@ func TestParseTSVErrors(t *testing.T) {
 	}
 }
 
+func TestParseStored(t *testing.T) {
+	t.Parallel()
+	fit := func() *event.Event {
+		var e event.Event
+		e.SetText(event.EventID, "500c6cfe-d3ed-4b43-b39b-c8d619b77996")
+		e.SetTime(event.CollectorTstamp, time.UnixMilli(1398762054001))
+		e.SetText(event.VCollector, "c")
+		e.SetText(event.VEtl, "e")
+		e.SetText(event.Contexts, `{"schema":"iglu:a/contexts/jsonschema/1-0-0","data":[]}`)
+		e.SetText(event.UnstructEvent, `{"schema":"iglu:a/unstruct_event/jsonschema/1-0-0","data":{}}`)
+		return &e
+	}
+	for _, c := range []struct {
+		name    string
+		change  func(e *event.Event)
+		failure string
+	}{
+		{"fit", func(*event.Event) {}, ""},
+		{"longest title", func(e *event.Event) { e.SetText(event.PageTitle, strings.Repeat("\u00fc", 2000)) }, ""},
+		{"title of one more", func(e *event.Event) { e.SetText(event.PageTitle, strings.Repeat("x", 1999)+"\U0001F600") }, "page_title"},
+		{"no id", func(e *event.Event) { e.Clear(event.EventID) }, "event_id"},
+		{"no time", func(e *event.Event) { e.Clear(event.CollectorTstamp) }, "collector_tstamp"},
+		{"no enrichment", func(e *event.Event) { e.Clear(event.VEtl) }, "v_etl"},
+		{"no UUID", func(e *event.Event) { e.SetText(event.EventID, "x") }, "event_id"},
+		{"not finite", func(e *event.Event) { e.SetFloat(event.GeoLatitude, float32(math.Inf(1))) }, "geo_latitude"},
+		{"no schema", func(e *event.Event) { e.SetText(event.Contexts, `{"data":[]}`) }, "contexts"},
+		{"no array", func(e *event.Event) {
+			e.SetText(event.DerivedContexts, `{"schema":"iglu:a/b/jsonschema/1-0-0","data":{}}`)
+		}, "derived_contexts"},
+		{"a number", func(e *event.Event) { e.SetText(event.UnstructEvent, "5") }, "unstruct_event"},
+	} {
+		e := fit()
+		c.change(e)
+		_, err := ParseStored(string(AppendTSV(nil, e)))
+		var wrong *TSVError
+		if c.failure == "" {
+			if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			continue
+		}
+		if !errors.As(err, &wrong) || len(wrong.Values) != 1 || wrong.Values[0].Field.Name() != c.failure {
+			t.Errorf("%s: %v, want %s", c.name, err, c.failure)
+		}
+	}
+	e := fit()
+	e.SetText(event.EventID, "500C6CFE-D3ED-4B43-B39B-C8D619B77996")
+	if got, err := ParseStored(string(AppendTSV(nil, e))); err != nil || got.ID() != fit().ID() {
+		t.Errorf("upper case id: %v", err)
+	}
+}
+
+func TestTSVFailure(t *testing.T) {
+	t.Parallel()
+	cells := make([]string, event.NumFields)
+	cells[event.TxnID], cells[event.CollectorTstamp], cells[event.AppID] = "x\"", "yesterday", "a\xff\x01"
+	for line, want := range map[string]string{
+		"":                         `{"type":"NotTSV"}`,
+		"a":                        `{"type":"NotTSV"}`,
+		"a\t":                      `{"type":"FieldNumberMismatch","fieldCount":2}`,
+		strings.Repeat("\t", 5000): `{"type":"FieldNumberMismatch","fieldCount":1024}`,
+		strings.Join(cells, "\t"): `{"type":"RowDecodingError","errors":[` +
+			`{"type":"InvalidValue","key":"app_id","value":"a�\u0001","message":"not text without control characters"},` +
+			`{"type":"InvalidValue","key":"collector_tstamp","value":"yesterday","message":"not a time as yyyy-MM-dd HH:mm:ss.SSS"},` +
+			`{"type":"InvalidValue","key":"txn_id","value":"x\"","message":"not a 32-bit integer"}]}`,
+	} {
+		_, err := ParseTSV(line)
+		var wrong *TSVError
+		if !errors.As(err, &wrong) {
+			t.Fatalf("%.20q: %v", line, err)
+		}
+		got := string(wrong.Failure())
+		if got != strings.ReplaceAll(want, `\uFFFD`, "\uFFFD") || !json.Valid([]byte(got)) {
+			t.Errorf("%.20q: %s", line, got)
+		}
+	}
+}
+
 func FuzzTSV(f *testing.F) {
 	var e event.Event
 	e.SetText(event.AppID, "shop")
@@ -114,6 +192,10 @@ func FuzzTSV(f *testing.F) {
 	f.Add(string(AppendTSV(nil, &e)))
 	f.Add("a\tb")
 	f.Fuzz(func(t *testing.T, line string) {
+		var wrong *TSVError
+		if _, err := ParseStored(line); errors.As(err, &wrong) && !json.Valid(wrong.Failure()) {
+			t.Errorf("%q: failure %s", line, wrong.Failure())
+		}
 		e, err := ParseTSV(line)
 		if err != nil {
 			return
