@@ -28,13 +28,14 @@ func newBinder() *binder {
 
 // reset lets go of the texts of the last event, which may pin whole records.
 func (b *binder) reset() {
-	b.args = make([]driver.NamedValue, len(columns)+1)
+	b.args = make([]driver.NamedValue, len(columns)+2)
 	for i := range b.args {
 		b.args[i].Ordinal = i + 1
 	}
 	b.last = make([]event.Cell, len(columns))
 }
 
+// bind returns the arguments of insertEvent.
 func (b *binder) bind(e *event.Event) []driver.NamedValue {
 	for i, f := range columns {
 		c := e.Cell(f)
@@ -45,6 +46,13 @@ func (b *binder) bind(e *event.Event) []driver.NamedValue {
 		b.args[i].Value = b.value(f, c)
 	}
 	b.args[len(columns)].Value = contentHash(e)
+	return b.args[:len(columns)+1]
+}
+
+// bindNew returns the arguments of insertNewEvent.
+func (b *binder) bindNew(e *event.Event) []driver.NamedValue {
+	b.bind(e)
+	b.args[len(columns)+1].Value = pastKey(e.ID())
 	return b.args
 }
 

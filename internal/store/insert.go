@@ -60,6 +60,11 @@ func (s *SQLite) insert(ctx context.Context, rows []Row, bad []event.BadRow) (In
 	if err := s.writer.begin(); err != nil {
 		return done, err
 	}
+	past, err := s.pastIDs()
+	if err != nil {
+		return done, err
+	}
+	s.past = past > 0
 	for i, row := range rows {
 		if i%64 == 0 && ctx.Err() != nil {
 			return done, ctx.Err()
@@ -76,21 +81,19 @@ func (s *SQLite) insert(ctx context.Context, rows []Row, bad []event.BadRow) (In
 			return done, err
 		}
 	}
-	if err := s.count(done.Events, done.Bad); err != nil {
+	if err := s.count(int64(done.Events), int64(done.Bad), 0); err != nil {
 		return done, err
 	}
 	return done, s.writer.commit()
 }
 
 // count moves the totals with the tables, in the same transaction.
-func (s *SQLite) count(events, bad int) error {
-	if events != 0 {
-		if _, err := s.writer.exec(addTotal, int64(events), "events"); err != nil {
-			return err
+func (s *SQLite) count(events, bad, past int64) error {
+	for name, n := range map[string]int64{"events": events, "bad_rows": bad, "past_ids": past} {
+		if n == 0 {
+			continue
 		}
-	}
-	if bad != 0 {
-		if _, err := s.writer.exec(addTotal, int64(bad), "bad_rows"); err != nil {
+		if _, err := s.writer.exec(addTotal, n, name); err != nil {
 			return err
 		}
 	}
@@ -98,7 +101,13 @@ func (s *SQLite) count(events, bad int) error {
 }
 
 func (s *SQLite) insertRow(row Row, done *Inserted) error {
-	n, err := s.events.exec(s.binder.bind(row.Event))
+	var n int64
+	var err error
+	if s.past {
+		n, err = s.newEvents.exec(s.binder.bindNew(row.Event))
+	} else {
+		n, err = s.events.exec(s.binder.bind(row.Event))
+	}
 	switch {
 	case err == nil && n > 0:
 		done.Events++
@@ -116,17 +125,22 @@ func (s *SQLite) insertRow(row Row, done *Inserted) error {
 // settle decides about an event whose id is there already: a resend is dropped,
 // another event with the same id is kept where it can be seen.
 func (s *SQLite) settle(row Row, done *Inserted) error {
-	content, err := s.writer.number(selectContent, row.Event.ID())
+	id := row.Event.ID()
+	stored, err := s.writer.number(selectContent, id, pastKey(id))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if err == nil && content == contentHash(row.Event) {
+	if err == nil && sameContent(stored, contentHash(row.Event)) {
 		done.Doubles++
 		return nil
 	}
 	done.Conflicts++
 	return s.insertBad(badRow(row, fmt.Sprintf("event_id %s is already stored with other content", row.Event.ID())), done)
 }
+
+// sameContent compares two content hashes. 0 is that of an event whose content
+// nobody knows, such as one imported from TSV.
+func sameContent(a, b int64) bool { return a == b || a == 0 || b == 0 }
 
 func (s *SQLite) insertBad(b *event.BadRow, done *Inserted) error {
 	failure := b.Failure

@@ -44,14 +44,19 @@ func (s *SQLite) Run(ctx context.Context) error {
 }
 
 // Trim deletes what is older than the retention, then the oldest rows until the
-// database fits its size, and gives the space back. It works in small
-// transactions and lets inserts between them.
+// database fits its size, and gives the space back. The ids of what it deletes are
+// remembered until they are older than the window in which an id is unique. It
+// works in small transactions and lets inserts between them.
 func (s *SQLite) Trim(ctx context.Context, now time.Time) (Trimmed, error) {
 	var total Trimmed
+	unique := s.uniqueFrom(now)
+	if err := s.prunePast(ctx, unique); err != nil {
+		return total, err
+	}
 	if s.cfg.Retention > 0 {
 		before := timeText(now.Add(-s.cfg.Retention))
 		for {
-			n, err := s.delete(ctx, func() (string, error) { return before, nil })
+			n, err := s.delete(ctx, unique, func() (string, error) { return before, nil })
 			total.add(n)
 			if err != nil {
 				return total, err
@@ -62,7 +67,7 @@ func (s *SQLite) Trim(ctx context.Context, now time.Time) (Trimmed, error) {
 		}
 	}
 	for s.cfg.MaxBytes > 0 {
-		n, err := s.delete(ctx, s.sizeCut)
+		n, err := s.delete(ctx, unique, s.sizeCut)
 		total.add(n)
 		if err != nil {
 			return total, err
@@ -89,6 +94,12 @@ func (t *Trimmed) add(n Trimmed) { t.Events += n.Events; t.Bad += n.Bad }
 func (s *SQLite) sizeCut() (string, error) {
 	used, err := s.usedBytes()
 	if err != nil || used <= s.cfg.MaxBytes {
+		return "", err
+	}
+	// Past ids stay as long as they were promised to. They push rows out of half
+	// the space at most; what is more comes on top of it.
+	past, err := s.pastIDs()
+	if err != nil || used-max(0, past*pastBytes-s.cfg.MaxBytes/2) <= s.cfg.MaxBytes {
 		return "", err
 	}
 	row, err := s.writer.first(`SELECT max(t) FROM (
@@ -121,8 +132,9 @@ func (s *SQLite) usedBytes() (int64, error) {
 	return (n[0] - n[1]) * n[2], nil
 }
 
-// delete deletes up to trimRows rows of each table whose time is below the cut.
-func (s *SQLite) delete(ctx context.Context, cut func() (string, error)) (Trimmed, error) {
+// delete deletes up to trimRows rows of each table whose time is below the cut,
+// and remembers the ids of events since unique.
+func (s *SQLite) delete(ctx context.Context, unique time.Time, cut func() (string, error)) (Trimmed, error) {
 	var n Trimmed
 	if err := s.acquire(ctx); err != nil {
 		return n, err
@@ -132,7 +144,7 @@ func (s *SQLite) delete(ctx context.Context, cut func() (string, error)) (Trimme
 	if err != nil || before == "" {
 		return n, err
 	}
-	n, err = s.deleteBefore(before)
+	n, err = s.deleteBefore(before, timeText(unique))
 	if err != nil {
 		s.writer.rollback()
 		return Trimmed{}, fmt.Errorf("store: delete rows before %s: %w", before, err)
@@ -142,9 +154,13 @@ func (s *SQLite) delete(ctx context.Context, cut func() (string, error)) (Trimme
 	return n, nil
 }
 
-func (s *SQLite) deleteBefore(before string) (Trimmed, error) {
+func (s *SQLite) deleteBefore(before, unique string) (Trimmed, error) {
 	var n Trimmed
 	if err := s.writer.begin(); err != nil {
+		return n, err
+	}
+	past, err := s.writer.exec(rememberIDs, before, int64(trimRows), unique)
+	if err != nil {
 		return n, err
 	}
 	events, err := s.writer.exec(`DELETE FROM events WHERE rowid IN (
@@ -159,24 +175,34 @@ func (s *SQLite) deleteBefore(before string) (Trimmed, error) {
 		return n, err
 	}
 	n = Trimmed{Events: int(events), Bad: int(bad)}
-	if err := s.count(-n.Events, -n.Bad); err != nil {
+	if err := s.count(-events, -bad, past); err != nil {
 		return n, err
 	}
 	return n, s.writer.commit()
 }
 
 // giveBack returns free pages to the file system, a few at a time. A part of
-// them stays, since the next inserts would ask for them at once.
+// them stays, since the next inserts would ask for them at once. While someone is
+// forgotten it does nothing: pages must stay where they are, and Forget gives all
+// of them back.
 func (s *SQLite) giveBack(ctx context.Context) error {
+	select {
+	case <-s.vacuum:
+	default:
+		return nil
+	}
+	defer func() { s.vacuum <- struct{}{} }()
 	for {
-		more, err := s.vacuumSome(ctx)
+		more, err := s.vacuumSome(ctx, func(pages int64) int64 { return max(vacuumStep/4, pages/50) })
 		if err != nil || !more {
 			return err
 		}
 	}
 }
 
-func (s *SQLite) vacuumSome(ctx context.Context) (bool, error) {
+// vacuumSome gives some pages back unless no more are free than may stay, and
+// reports whether to go on.
+func (s *SQLite) vacuumSome(ctx context.Context, stay func(pages int64) int64) (bool, error) {
 	if err := s.acquire(ctx); err != nil {
 		return false, err
 	}
@@ -189,7 +215,7 @@ func (s *SQLite) vacuumSome(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if free <= max(vacuumStep/4, pages/50) {
+	if free <= stay(pages) {
 		return false, nil
 	}
 	if _, err := s.writer.exec(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumStep)); err != nil {

@@ -59,21 +59,35 @@ func createEvents() string {
 }
 
 func insertEvent() string {
+	into, values := insertInto()
+	return into + " VALUES (" + values + ") ON CONFLICT(event_id) DO NOTHING"
+}
+
+// insertNewEvent is insertEvent for a database that remembers past ids; the last
+// argument is the event's key among them.
+func insertNewEvent() string {
+	into, values := insertInto()
+	return into + " SELECT " + values +
+		" WHERE NOT EXISTS (SELECT 1 FROM past_ids WHERE event_id = ?) ON CONFLICT(event_id) DO NOTHING"
+}
+
+func insertInto() (into, values string) {
 	names := make([]string, 0, len(columns)+1)
 	for _, f := range columns {
 		names = append(names, `"`+f.Name()+`"`)
 	}
 	names = append(names, "content_hash")
-	return "INSERT INTO events (" + strings.Join(names, ", ") + ") VALUES (?" +
-		strings.Repeat(", ?", len(names)-1) + ") ON CONFLICT(event_id) DO NOTHING"
+	return "INSERT INTO events (" + strings.Join(names, ", ") + ")", "?" + strings.Repeat(", ?", len(names)-1)
 }
 
 const (
 	insertFailure = `INSERT INTO bad_failures (id, time, schema, failure, record_id, event_index)
 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(id) DO NOTHING`
-	insertRecord  = "INSERT INTO bad_records (record_id, record) VALUES (?, ?) ON CONFLICT(record_id) DO NOTHING"
-	selectContent = "SELECT content_hash FROM events WHERE event_id = ?"
-	addTotal      = "UPDATE totals SET rows = rows + ? WHERE name = ?"
+	insertRecord = "INSERT INTO bad_records (record_id, record) VALUES (?, ?) ON CONFLICT(record_id) DO NOTHING"
+	// The first stored wins, also where a row of it is no longer kept.
+	selectContent = `SELECT content_hash FROM events WHERE event_id = ?1
+UNION ALL SELECT content_hash FROM past_ids WHERE event_id = ?2`
+	addTotal = "UPDATE totals SET rows = rows + ? WHERE name = ?"
 )
 
 // migrations bring a database from version n to n+1. A released one is never
@@ -112,5 +126,23 @@ FROM bad_failures AS f LEFT JOIN bad_records AS r ON r.record_id = f.record_id`,
 		// transactions that change the tables.
 		`CREATE TABLE totals (name TEXT NOT NULL PRIMARY KEY, rows INTEGER NOT NULL)`,
 		`INSERT INTO totals (name, rows) VALUES ('events', 0), ('bad_rows', 0)`,
+	}, {
+		// Ids of events that the retention deleted, for as long as an id is unique.
+		// event_id is the 16 bytes of a UUID, else its text. The day, counted from
+		// the epoch, is the collector's.
+		`CREATE TABLE past_ids (
+  event_id BLOB NOT NULL PRIMARY KEY,
+  content_hash INTEGER NOT NULL,
+  day INTEGER NOT NULL
+) WITHOUT ROWID`,
+		`CREATE INDEX past_ids_day ON past_ids (day)`,
+		`INSERT INTO totals (name, rows) VALUES ('past_ids', 0)`,
+		// Which tombstones were applied to this file, see package tombstone.
+		`CREATE TABLE tombstones (
+  key BLOB NOT NULL,
+  hash BLOB NOT NULL,
+  until TEXT NOT NULL,
+  PRIMARY KEY (key, hash, until)
+) WITHOUT ROWID`,
 	},
 }

@@ -25,14 +25,22 @@ type SQLite struct {
 	lock   chan struct{} // holds one token; whoever has it owns all below
 	writer *writer
 	events *statement
-	bad    *statement
-	record *statement
-	binder *binder
-	last   lastRecord
-	closed bool
+	// newEvents is events for a database that remembers past ids.
+	newEvents *statement
+	past      bool // it does, in this transaction
+	bad       *statement
+	record    *statement
+	binder    *binder
+	last      lastRecord
+	closed    bool
 
 	pool *sql.DB
+	// vacuum holds one token; whoever has it may move pages, or rely on none being
+	// moved. It is taken before lock.
+	vacuum chan struct{}
 }
+
+var _ Database = (*SQLite)(nil)
 
 // busyTimeout is how long a statement waits for a lock of another process, such
 // as a person's sqlite3 shell.
@@ -49,17 +57,23 @@ func Open(path string, cfg Config, reg prometheus.Registerer, log *slog.Logger) 
 	}
 	s := &SQLite{
 		path: path, cfg: cfg, log: log, metrics: newMetrics(reg),
-		lock: make(chan struct{}, 1), binder: newBinder(),
+		lock: make(chan struct{}, 1), vacuum: make(chan struct{}, 1), binder: newBinder(),
+	}
+	if cfg.DedupDays == 0 {
+		s.cfg.DedupDays = Default().DedupDays
 	}
 	if err := s.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: open %s: %w", path, err), s.Close())
 	}
 	s.lock <- struct{}{}
+	s.vacuum <- struct{}{}
 	return s, nil
 }
 
+func fileName(path string) string { return "file:" + (&url.URL{Path: path}).EscapedPath() }
+
 func (s *SQLite) open() error {
-	name := "file:" + (&url.URL{Path: s.path}).EscapedPath()
+	name := fileName(s.path)
 	connector, err := sqlite.NewConnector(name)
 	if err != nil {
 		return err
@@ -80,6 +94,9 @@ func (s *SQLite) open() error {
 		// A position is acknowledged after the commit, so the commit must be on
 		// disk; batching makes the sync cheap.
 		"synchronous=FULL",
+		// What is deleted is overwritten with zeros, so that nothing of a person who
+		// is to be forgotten lies in free space that an earlier deletion made.
+		"secure_delete=ON",
 		fmt.Sprintf("cache_size=-%d", s.cfg.CacheBytes>>10),
 		"wal_autocheckpoint=2000",
 		"journal_size_limit=67108864",
@@ -93,6 +110,9 @@ func (s *SQLite) open() error {
 		return err
 	}
 	if s.events, err = s.writer.prepare(insertEvent()); err != nil {
+		return err
+	}
+	if s.newEvents, err = s.writer.prepare(insertNewEvent()); err != nil {
 		return err
 	}
 	if s.bad, err = s.writer.prepare(insertFailure); err != nil {
@@ -185,7 +205,7 @@ func (s *SQLite) Close() error {
 		}
 		s.closed = true
 	}
-	for _, st := range []*statement{s.events, s.bad, s.record} {
+	for _, st := range []*statement{s.events, s.newEvents, s.bad, s.record} {
 		if st != nil {
 			errs = append(errs, st.closer.Close())
 		}

@@ -73,6 +73,30 @@ func (w *writer) first(query string, args ...driver.Value) ([]driver.Value, erro
 	return row, nil
 }
 
+// all returns all rows of a query that has few.
+func (w *writer) all(query string, args ...driver.Value) ([][]driver.Value, error) {
+	q, ok := w.conn.(driver.QueryerContext)
+	if !ok {
+		return nil, errors.New("the SQLite driver cannot query")
+	}
+	rows, err := q.QueryContext(w.forever, query, named(args))
+	if err != nil {
+		return nil, err
+	}
+	var all [][]driver.Value
+	for {
+		row := make([]driver.Value, len(rows.Columns()))
+		err := rows.Next(row)
+		if errors.Is(err, io.EOF) {
+			return all, rows.Close()
+		}
+		if err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		all = append(all, row)
+	}
+}
+
 func (w *writer) prepare(query string) (*statement, error) {
 	st, err := w.conn.Prepare(query)
 	if err != nil {
