@@ -1,6 +1,9 @@
 package archive
 
-import "time"
+import (
+	"net/url"
+	"time"
+)
 
 // Config is the archive's part of the configuration.
 type Config struct {
@@ -72,13 +75,38 @@ func (c Config) Validate(bad func(key, rule string)) {
 	if c.MaxBytes < 0 {
 		bad("maxBytes", "must be 0 (keep all) or more")
 	}
-	if c.S3.PartBytes < 5<<20 || c.S3.PartBytes > 1<<30 {
-		bad("s3.partBytes", "must be from 5 MiB to 1 GiB, as S3 has it")
+	if _, err := parseLocation(c.URL); err != nil {
+		bad("url", err.Error())
 	}
-	if c.S3.Timeout < time.Second {
-		bad("s3.timeout", "must be at least 1s")
-	}
+	c.S3.validate(func(key, rule string) { bad("s3."+key, rule) })
 	if c.Compact.After < 0 {
 		bad("compact.after", "must be 0 (never merge) or more")
+	}
+}
+
+func (c S3) validate(bad func(key, rule string)) {
+	if c.PartBytes < 5<<20 || c.PartBytes > 1<<30 {
+		bad("partBytes", "must be from 5 MiB to 1 GiB, as S3 has it")
+	}
+	if c.Timeout < time.Second {
+		bad("timeout", "must be at least 1s")
+	}
+	if c.AccessKeyID == "" && c.SecretAccessKey != "" {
+		bad("accessKeyId", "must be set along with secretAccessKey")
+	}
+	if c.AccessKeyID != "" && c.SecretAccessKey == "" {
+		bad("secretAccessKey", "must be set along with accessKeyId")
+	}
+	if c.Endpoint == "" {
+		return
+	}
+	u, err := url.Parse(c.Endpoint)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		bad("endpoint", "must be an address such as https://s3.example.com or http://127.0.0.1:9000")
+	case u.User != nil:
+		bad("endpoint", "must not hold a user name or password; set accessKeyId and secretAccessKey")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		bad("endpoint", "must end after host and port; bucket and prefix belong in archive.url")
 	}
 }

@@ -14,17 +14,25 @@ import (
 
 // place is where finished files come to rest. Names are slash-separated and
 // relative to the archive. Each call is all or nothing and durable when it
-// returns nil.
+// returns nil. After an error it may have happened all the same, and may be
+// called again: an answer can be lost on the way.
 type place interface {
-	// create stores a small object unless the name is taken, which it tells by false.
+	// create stores a small object unless the name is taken, which it tells by
+	// false. Of several callers one is told true. Called again after an error it
+	// may find the name taken by what it stored itself.
 	create(ctx context.Context, name string, content []byte) (bool, error)
-	// put moves a finished, fsynced local file to a name, over what is there.
+	// put moves a finished, fsynced local file to a name, over what is there. The
+	// local file is there until it is stored, so that the call can be repeated.
 	put(ctx context.Context, local, name string) error
-	// open reads an object; fs.ErrNotExist when there is none.
+	// open reads an object; fs.ErrNotExist when there is none. ctx lasts until the
+	// object is closed. An object that is replaced meanwhile is read as it was, or
+	// reading fails.
 	open(ctx context.Context, name string) (object, error)
-	// list calls fn for every object under a prefix that ends in a slash.
+	// list calls fn for every object under a prefix that ends in a slash, in no
+	// order. fn may call the place.
 	list(ctx context.Context, prefix string, fn func(name string, size int64) error) error
-	// remove deletes an object, or all objects under a prefix that ends in a slash.
+	// remove deletes an object, or all objects under a prefix that ends in a slash,
+	// of which an error can leave some. What is not there is no error.
 	remove(ctx context.Context, name string) error
 }
 
