@@ -47,9 +47,7 @@ func (s *SQLite) EachBad(ctx context.Context, filter BadFilter, fn func(event.Ba
 		}
 		page = func(ctx context.Context, after badKey) ([]badLine, error) { return s.badByKey(ctx, keys, after) }
 	}
-	var record event.RecordID
-	var payload []byte
-	held := false
+	records := recordReader{SQLite: s}
 	for after := (badKey{rowid: math.MinInt64}); ; {
 		lines, err := page(ctx, after)
 		if err != nil {
@@ -60,28 +58,46 @@ func (s *SQLite) EachBad(ctx context.Context, filter BadFilter, fn func(event.Ba
 		}
 		after = lines[len(lines)-1].key
 		for i := range lines {
-			b := lines[i].BadRow
-			if !filter.selects(&b) {
-				continue
-			}
-			if filter.Records {
-				if !held || b.Record != record {
-					payload, held, err = s.badRecord(ctx, b.Record)
-					if err != nil {
-						return err
-					}
-					record = b.Record
-				}
-				if !held {
-					continue // deleted meanwhile
-				}
-				b.Payload = payload
-			}
-			if err := fn(b); err != nil {
+			if err := records.pass(ctx, &lines[i].BadRow, filter, fn); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// recordReader reads records, keeping the last one for the rows that follow.
+type recordReader struct {
+	*SQLite
+	id     event.RecordID
+	record []byte
+	there  bool
+}
+
+// pass calls fn with a bad row that the filter selects.
+func (r *recordReader) pass(ctx context.Context, b *event.BadRow, filter BadFilter, fn func(event.BadRow) error) error {
+	if !filter.selects(b) {
+		return nil
+	}
+	if filter.Records {
+		there, err := r.fill(ctx, b)
+		if err != nil || !there { // deleted meanwhile
+			return err
+		}
+	}
+	return fn(*b)
+}
+
+// fill gives a bad row its record, and reports whether there is one.
+func (r *recordReader) fill(ctx context.Context, b *event.BadRow) (bool, error) {
+	if !r.there || r.id != b.Record {
+		record, there, err := r.badRecord(ctx, b.Record)
+		if err != nil {
+			return false, err
+		}
+		r.id, r.record, r.there = b.Record, record, there
+	}
+	b.Payload = r.record
+	return r.there, nil
 }
 
 // selects applies what is not looked up through an index.

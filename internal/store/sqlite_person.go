@@ -88,7 +88,7 @@ func (p *Person) saw(at string) error {
 // the whole table in steps, and no transaction is open while fn runs. What it has
 // seen lies in a temporary file, which has no name and goes with the call.
 func (s *SQLite) EachIdentifier(ctx context.Context, fn func(identifier string) error) (err error) {
-	w, err := s.scratch()
+	w, err := s.scratch(ctx)
 	if err != nil {
 		return fmt.Errorf("store: read the identifiers: %w", err)
 	}
@@ -122,17 +122,16 @@ ON CONFLICT DO NOTHING RETURNING identifier`
 
 // scratch opens a connection with a temporary table of its own. It never writes to
 // the database.
-func (s *SQLite) scratch() (*writer, error) {
+func (s *SQLite) scratch(ctx context.Context) (*writer, error) {
 	connector, err := sqlite.NewConnector(fileName(s.path))
 	if err != nil {
 		return nil, err
 	}
-	forever := context.Background()
-	conn, err := connector.Connect(forever)
+	conn, err := connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{conn: conn, forever: forever}
+	w := &writer{conn: conn, forever: ctx}
 	for _, statement := range []string{
 		fmt.Sprintf("PRAGMA busy_timeout=%d", busyTimeout.Milliseconds()),
 		"PRAGMA temp_store=FILE",
