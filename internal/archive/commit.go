@@ -78,6 +78,9 @@ func (r *Range) files() []*finished {
 // declare makes the intent durable. It returns the names that an earlier owner
 // declared and this one does not write: enrichment may have changed since.
 func (r *Range) declare(ctx context.Context, last bus.Position, files []*finished) ([]string, error) {
+	if err := r.settle(ctx, files); err != nil {
+		return nil, err
+	}
 	in := &intent{Format: formatVersion, Last: last, Record: r.record.String(), Doubles: r.doubles}
 	for _, f := range files {
 		in.Files = append(in.Files, intentFile{Name: f.name, Rows: f.rows})
@@ -154,6 +157,9 @@ func (r *Range) place(ctx context.Context, files []*finished, stale []string) er
 	a := r.archive
 	a.placing.RLock()
 	defer a.placing.RUnlock()
+	if err := r.skipDead(ctx, files); err != nil {
+		return err
+	}
 	for _, f := range files {
 		if f.placed {
 			continue
@@ -185,23 +191,93 @@ func (a *Archive) committed(ctx context.Context, r *Range, files []*finished, ex
 	m.commits.Observe(took.Seconds())
 	m.lastCommit.Set(float64(a.now().UnixMilli()) / 1000)
 	m.doubles.Add(float64(r.doubles))
+	m.conflicts.WithLabelValues("range").Add(float64(r.conflicts))
 	m.unfit.Add(float64(r.filler.unfit))
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.lastCommit = a.now()
 	a.doubles += r.doubles
+	a.conflicts += r.conflicts
 	a.declared++
 	for _, f := range files {
 		m.rows.WithLabelValues(f.set.String()).Add(float64(f.rows))
 		m.written.WithLabelValues(f.set.String()).Add(float64(f.bytes))
 		a.rows[f.set] += f.rows
 		a.written[f.set] += f.bytes
-		if !existed {
-			a.hours.add(f.hour, f.set, 1, f.bytes)
+		a.gens.late(f.hour)
+	}
+	a.mu.Unlock()
+	a.book(ctx, r, files, r.before.Files, existed)
+}
+
+// settle gives a file another name that an earlier, forgotten range of the same
+// first position had, if that one was replaced since: the name counts no more. It
+// does nothing once the range is declared.
+func (r *Range) settle(ctx context.Context, files []*finished) error {
+	dead, err := r.deadFiles(ctx, files)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		for part := maxRangeFiles; dead[f.name] && !r.declares(f.name); part += maxRangeFiles {
+			base, n := splitPart(f.name)
+			f.name = fmt.Sprintf("%s-%d%s", base, n+part, fileSuffix)
 		}
 	}
-	if existed {
-		a.recount(ctx, files, r.before.Files)
+	return nil
+}
+
+// skipDead takes those files as placed that were replaced by a generation: an
+// earlier owner had placed them, and their rows are in what replaced them.
+func (r *Range) skipDead(ctx context.Context, files []*finished) error {
+	dead, err := r.deadFiles(ctx, files)
+	if err != nil {
+		return err
 	}
-	a.publishSizes()
+	for _, f := range files {
+		if dead[f.name] && r.declares(f.name) {
+			f.placed = true
+		}
+	}
+	return nil
+}
+
+func (r *Range) declares(name string) bool {
+	return r.before != nil && slices.ContainsFunc(r.before.Files, func(f intentFile) bool { return f.Name == name })
+}
+
+// deadFiles returns the names that were replaced in the hours of some files.
+func (r *Range) deadFiles(ctx context.Context, files []*finished) (map[string]bool, error) {
+	dead := make(map[string]bool)
+	known := make(map[hour]bool)
+	for _, f := range files {
+		if known[f.hour] {
+			continue
+		}
+		known[f.hour] = true
+		state, err := r.archive.readDecisions(ctx, f.hour)
+		if err != nil {
+			return nil, err
+		}
+		for d := range numDatasets {
+			for name := range state.dead[d] {
+				dead[f.hour.folder(d)+name] = true
+			}
+		}
+	}
+	return dead, nil
+}
+
+// touch notes an hour that gets a file.
+func (r *Range) touch(h hour) {
+	r.archive.mu.Lock()
+	defer r.archive.mu.Unlock()
+	r.touched[h] = struct{}{}
+}
+
+func (r *Range) touchFiles(files []intentFile) {
+	for _, f := range files {
+		if _, h, ok := parseName(f.Name); ok {
+			r.touch(h)
+		}
+	}
 }

@@ -164,7 +164,8 @@ func eventColumns() []column {
 	for i, f := range eventFields {
 		columns[i] = column{name: f.Name(), node: eventNode(f), optional: !required[f]}
 	}
-	return columns
+	// The bits of event.Event.Content; null when it is unknown.
+	return append(columns, column{name: contentHash, node: parquet.Encoded(parquet.Leaf(parquet.Int64Type), &parquet.Plain), optional: true})
 }
 
 func eventNode(f event.Field) parquet.Node {

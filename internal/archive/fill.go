@@ -92,6 +92,9 @@ type eventRow struct {
 type eventFiller struct{ unfit int64 }
 
 func (e *eventFiller) fill(dst []parquet.Value, rows []eventRow, column int) []parquet.Value {
+	if column == len(eventFields) {
+		return fillContent(dst, rows, column)
+	}
 	f := eventFields[column]
 	if required[f] {
 		return e.required(dst, rows, f)
@@ -121,6 +124,17 @@ func (e *eventFiller) fill(dst []parquet.Value, rows []eventRow, column int) []p
 			}
 			dst = append(dst, v)
 		}
+	}
+	return dst
+}
+
+func fillContent(dst []parquet.Value, rows []eventRow, column int) []parquet.Value {
+	for i := range rows {
+		var v parquet.Value
+		if content := rows[i].event.Content; content != 0 {
+			v = parquet.Int64Value(int64(content)).Level(0, 1, column) //nolint:gosec // the bits of a hash
+		}
+		dst = append(dst, v)
 	}
 	return dst
 }

@@ -54,20 +54,22 @@ type Range struct {
 	folder    string // local, for files being written
 	started   time.Time
 
-	before  *intent // an earlier owner's, or our own once declared
-	replace bool    // an intent stands there that does not count: torn, or of another bus
-	record  event.RecordID
-	ids     map[[16]byte]struct{}
-	others  map[string]struct{} // ids that are no UUID
-	doubles int64
-	filler  eventFiller
-	raw     *shelf[rawRow]
-	events  *shelf[eventRow]
-	bad     *shelf[badRow]
-	lastBad badRun
-	sealed  bool // files are finished
-	closed  bool
-	broken  error
+	before    *intent // an earlier owner's, or our own once declared
+	replace   bool    // an intent stands there that does not count: torn, or of another bus
+	record    event.RecordID
+	ids       map[[16]byte]uint64 // with the content's hash
+	others    map[string]uint64   // ids that are no UUID
+	doubles   int64
+	conflicts int64
+	filler    eventFiller
+	raw       *shelf[rawRow]
+	events    *shelf[eventRow]
+	bad       *shelf[badRow]
+	lastBad   badRun
+	touched   map[hour]struct{} // hours that may get files; under Archive.mu
+	sealed    bool              // files are finished
+	closed    bool
+	broken    error
 
 	rows    atomic.Int64 // records, for Status
 	bytes   atomic.Int64 // record bytes
@@ -88,7 +90,7 @@ func (a *Archive) Begin(ctx context.Context, stream, partition string, first bus
 	}
 	r := &Range{
 		archive: a, stream: stream, partition: partition, first: first, started: a.now(),
-		ids: make(map[[16]byte]struct{}),
+		ids: make(map[[16]byte]uint64), touched: make(map[hour]struct{}),
 	}
 	var err error
 	if r.before, err = r.readIntent(ctx); err != nil {
@@ -96,6 +98,9 @@ func (a *Archive) Begin(ctx context.Context, stream, partition string, first bus
 	}
 	if r.folder, err = os.MkdirTemp(a.tmp, "range-*"); err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
+	}
+	if r.before != nil {
+		r.touchFiles(r.before.Files)
 	}
 	if err := a.enter(r); err != nil {
 		os.RemoveAll(r.folder)
@@ -169,9 +174,9 @@ func (r *Range) open(record event.RecordID) {
 	a := r.archive
 	r.record = record
 	base := rangeName(r.stream, r.partition, string(r.first), record)
-	r.raw = newShelf(rawSet, r.folder, base, fillRaw, a.cfg.OpenHours, &a.budget)
-	r.events = newShelf(eventSet, r.folder, base, r.filler.fill, a.cfg.OpenHours, &a.budget)
-	r.bad = newShelf(badSet, r.folder, base, fillBad, a.cfg.OpenHours, &a.budget)
+	r.raw = newShelf(rawSet, r.folder, base, fillRaw, a.cfg.OpenHours, &a.budget, r.touch)
+	r.events = newShelf(eventSet, r.folder, base, r.filler.fill, a.cfg.OpenHours, &a.budget, r.touch)
+	r.bad = newShelf(badSet, r.folder, base, fillBad, a.cfg.OpenHours, &a.budget, r.touch)
 	r.created.Store(a.now().UnixNano())
 }
 
@@ -184,8 +189,15 @@ func (r *Range) add(e *Entry) error {
 		}
 	}
 	for _, ev := range e.Events {
-		if r.seen(ev.ID()) {
-			r.doubles++
+		if first, there := r.seen(ev.ID(), ev.Content); there {
+			if first == 0 || ev.Content == 0 || first == ev.Content {
+				r.doubles++
+				continue
+			}
+			if err := r.addBad(conflict(e, ev)); err != nil {
+				return err
+			}
+			r.conflicts++
 			continue
 		}
 		t := e.Time
@@ -234,24 +246,25 @@ func (r *Range) addBad(b event.BadRow) error {
 	return nil
 }
 
-// seen reports whether the event id is in the range, and remembers it.
-func (r *Range) seen(id string) bool {
+// seen returns the content's hash of the event in the range that has the id, and
+// whether there is one; if not it remembers this one.
+func (r *Range) seen(id string, content uint64) (uint64, bool) {
 	var key [16]byte
 	if uuidKey(&key, id) {
-		if _, ok := r.ids[key]; ok {
-			return true
+		if first, ok := r.ids[key]; ok {
+			return first, true
 		}
-		r.ids[key] = struct{}{}
-		return false
+		r.ids[key] = content
+		return 0, false
 	}
-	if _, ok := r.others[id]; ok {
-		return true
+	if first, ok := r.others[id]; ok {
+		return first, true
 	}
 	if r.others == nil {
-		r.others = make(map[string]struct{})
+		r.others = make(map[string]uint64)
 	}
-	r.others[strings.Clone(id)] = struct{}{}
-	return false
+	r.others[strings.Clone(id)] = content
+	return 0, false
 }
 
 // uuidKey decodes a lower-case canonical UUID: 16 bytes to remember in place of 36.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -18,7 +17,7 @@ const readRows = 64 // rows read at a time: records may be large
 
 // RawRow is one archived record.
 type RawRow struct {
-	ID     string // event.RecordID in hex
+	ID     string // event.RecordID in hex, of the record as it came: one of which people were taken has other bytes
 	Time   time.Time
 	Key    []byte
 	Record []byte
@@ -36,135 +35,168 @@ type eventIDColumns struct {
 	Time int64  `parquet:"collector_tstamp"`
 }
 
+// badColumns has the record as a pointer: an empty one is none the less the start
+// of a run of rows, null is not.
 type badColumns struct {
-	ID       string `parquet:"id"`
-	Time     int64  `parquet:"time"`
-	Schema   string `parquet:"schema"`
-	Failure  []byte `parquet:"failure"`
-	Record   []byte `parquet:"record,optional"`
-	Index    int32  `parquet:"event_index"`
-	RecordID string `parquet:"record_id"`
+	ID       string  `parquet:"id"`
+	Time     int64   `parquet:"time"`
+	Schema   string  `parquet:"schema"`
+	Failure  []byte  `parquet:"failure"`
+	Record   *string `parquet:"record,optional"`
+	Index    int32   `parquet:"event_index"`
+	RecordID string  `parquet:"record_id"`
 }
 
 // ReadRaw calls fn for every archived record whose collector time is in [from,
-// to), hour by hour, in no order within an hour. A zero time is no bound. The row
-// may be kept. Records can appear more than once. It stops at the first error.
+// to), hour by hour, and within an hour the records of each partition in the
+// bus's order. A zero time is no bound. The row may be kept. Records can appear
+// more than once. It stops at the first error; ErrChanged asks to read from the
+// hour of the last row again.
 func (a *Archive) ReadRaw(ctx context.Context, from, to time.Time, fn func(RawRow) error) error {
-	return read(ctx, a, rawSet, from, to, func(c *rawColumns) (time.Time, func() error) {
-		t := time.UnixMicro(c.Time).UTC()
-		return t, func() error { return fn(RawRow{ID: c.ID, Time: t, Key: c.Key, Record: c.Record}) }
+	return a.read(ctx, rawSet, from, to, func(f liveFile, emitted func()) error {
+		return readFile(ctx, a, f.name, func(c *rawColumns) error {
+			t := time.UnixMicro(c.Time).UTC()
+			if !within(t, from, to) {
+				return nil
+			}
+			emitted()
+			return fn(RawRow{ID: c.ID, Time: t, Key: c.Key, Record: c.Record})
+		})
 	})
 }
 
 // ReadEvents calls fn with the id and collector time of every archived event, as
 // ReadRaw does for records.
 func (a *Archive) ReadEvents(ctx context.Context, from, to time.Time, fn func(id string, collected time.Time) error) error {
-	return read(ctx, a, eventSet, from, to, func(c *eventIDColumns) (time.Time, func() error) {
-		t := time.UnixMicro(c.Time).UTC()
-		return t, func() error { return fn(c.ID, t) }
+	return a.read(ctx, eventSet, from, to, func(f liveFile, emitted func()) error {
+		return readFile(ctx, a, f.name, func(c *eventIDColumns) error {
+			t := time.UnixMicro(c.Time).UTC()
+			if !within(t, from, to) {
+				return nil
+			}
+			emitted()
+			return fn(c.ID, t)
+		})
 	})
 }
 
 // ReadBad calls fn for every archived bad row, as ReadRaw does for records. Rows of
 // one record share its memory, which must not be changed.
 func (a *Archive) ReadBad(ctx context.Context, from, to time.Time, fn func(event.BadRow) error) error {
-	var id string // of the run of rows that is being read
-	var hash event.RecordID
-	var record []byte
-	found := false
-	return read(ctx, a, badSet, from, to, func(c *badColumns) (time.Time, func() error) {
-		// Rows out of bounds count too: the record may be with one of them.
-		if c.RecordID != id || !found {
-			id, hash, record = c.RecordID, event.NewRecordID(c.Record), c.Record
-			found = hash.String() == id
-		}
-		t := time.UnixMicro(c.Time).UTC()
-		return t, func() error {
-			if !found {
-				return fmt.Errorf("archive: bad row %s: record %s is not with it", c.ID, c.RecordID)
+	return a.read(ctx, badSet, from, to, func(f liveFile, emitted func()) error {
+		return a.eachBad(ctx, f.name, func(b event.BadRow) error {
+			if !within(b.Time, from, to) {
+				return nil
 			}
-			return fn(event.BadRow{
-				ID: c.ID, Record: hash, Index: int(c.Index), Time: t,
-				Schema: c.Schema, Failure: c.Failure, Payload: record,
-			})
-		}
+			emitted()
+			return fn(b)
+		})
 	})
 }
 
-// read goes through the files of a dataset. row returns a row's time and the call
-// that hands it on.
-func read[T any](ctx context.Context, a *Archive, d dataset, from, to time.Time, row func(*T) (time.Time, func() error)) error {
-	inBounds := func(r *T) error {
-		t, emit := row(r)
-		if !from.IsZero() && t.Before(from) || !to.IsZero() && !t.Before(to) {
-			return nil
+func within(t, from, to time.Time) bool {
+	return (from.IsZero() || !t.Before(from)) && (to.IsZero() || t.Before(to))
+}
+
+// eachBad calls fn for every row of a file of bad, each with its record.
+func (a *Archive) eachBad(ctx context.Context, name string, fn func(event.BadRow) error) error {
+	var id string // of the run of rows that is being read
+	var hash event.RecordID
+	var record []byte
+	return readFile(ctx, a, name, func(c *badColumns) error {
+		switch {
+		case c.Record != nil:
+			var err error
+			if hash, err = parseRecordID(c.RecordID, name); err != nil {
+				return err
+			}
+			id, record = c.RecordID, []byte(*c.Record)
+		case c.RecordID != id:
+			return fmt.Errorf("archive: bad row %s of %s: record %s is not with it", c.ID, name, c.RecordID)
 		}
-		return emit()
+		return fn(event.BadRow{
+			ID: c.ID, Record: hash, Index: int(c.Index), Time: time.UnixMicro(c.Time).UTC(),
+			Schema: c.Schema, Failure: c.Failure, Payload: record,
+		})
+	})
+}
+
+// read goes through the files of a dataset that count. one reads a file and says
+// when it hands out a row.
+func (a *Archive) read(ctx context.Context, d dataset, from, to time.Time, one func(f liveFile, emitted func()) error) error {
+	hours, err := a.between(ctx, from, to)
+	if err != nil {
+		return err
 	}
-	for _, h := range a.between(from, to) {
-		names, err := a.dataFiles(ctx, h.folder(d))
+	for _, h := range hours {
+		if err := a.readHour(ctx, d, h, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readHour reads an hour. Its files stay in place meanwhile, unless another process
+// replaces them: then it begins anew, if nothing was handed out yet.
+func (a *Archive) readHour(ctx context.Context, d dataset, h hour, one func(liveFile, func()) error) error {
+	unpin := a.gens.pin(h)
+	defer unpin()
+	for range readAttempts {
+		all, err := a.files(ctx, h, d)
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			if err := readFile(ctx, a, name, inBounds); err != nil {
-				return err
-			}
+		some := false
+		err = a.readLive(all.live[d], func(f liveFile) error {
+			return one(f, func() { some = true })
+		})
+		if !errors.Is(err, errGone) {
+			return err
+		}
+		again, err := a.files(ctx, h, d)
+		if err != nil {
+			return err
+		}
+		if again.state.committed == all.state.committed {
+			return nil // deleted by retention meanwhile
+		}
+		if some {
+			return fmt.Errorf("%w: %s", ErrChanged, h.folder(d))
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrChanged, h.folder(d))
+}
+
+func (a *Archive) readLive(files []liveFile, one func(liveFile) error) error {
+	for _, f := range files {
+		if err := one(f); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // between returns the hours at rest that a span of time touches.
-func (a *Archive) between(from, to time.Time) []hour {
+func (a *Archive) between(ctx context.Context, from, to time.Time) ([]hour, error) {
+	if err := a.ensureStock(ctx); err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.DeleteFunc(a.hours.sorted(), func(h hour) bool {
 		return !from.IsZero() && h < hourOf(from) || !to.IsZero() && h > hourOf(to)
-	})
-}
-
-func (a *Archive) dataFiles(ctx context.Context, folder string) ([]string, error) {
-	var names []string
-	err := a.place.list(ctx, folder, func(name string, _ int64) error {
-		if dataFile(name) {
-			names = append(names, name)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("archive: list %s: %w", folder, err)
-	}
-	return names, nil
+	}), nil
 }
 
 // readFile calls fn for every row of a file.
 func readFile[T any](ctx context.Context, a *Archive, name string, fn func(*T) error) error {
-	obj, err := a.place.open(ctx, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // deleted by retention meanwhile
-	}
+	in, err := a.openFile(ctx, name)
 	if err != nil {
-		return fmt.Errorf("archive: %w", err)
+		return err
 	}
-	defer obj.Close()
-	return readObject(ctx, obj, name, fn)
-}
-
-func readObject[T any](ctx context.Context, obj object, name string, fn func(*T) error) error {
+	defer in.close()
 	var reader *parquet.GenericReader[T]
-	err := guard(func() error {
-		file, err := parquet.OpenFile(obj, obj.size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
-		if err != nil {
-			return err
-		}
-		if err := checkFooter(file); err != nil {
-			return err
-		}
-		reader = parquet.NewGenericReader[T](file)
-		return nil
-	})
-	if err != nil {
+	if err := guard(func() error { reader = parquet.NewGenericReader[T](in.File); return nil }); err != nil {
 		return fmt.Errorf("archive: read %s: %w", name, err)
 	}
 	defer func() { _ = reader.Close() }() // it only reads

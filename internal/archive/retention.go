@@ -18,6 +18,9 @@ const keepIntents = 4096
 // and intents that no longer matter. The newest hour always stays. Call it about
 // once a minute.
 func (a *Archive) Prune(ctx context.Context, now time.Time) error {
+	if err := a.tend(ctx, now); err != nil {
+		return err
+	}
 	for _, h := range a.surplus(now) {
 		if err := a.removeHour(ctx, h); err != nil {
 			return err
@@ -51,6 +54,11 @@ func (a *Archive) surplus(now time.Time) []hour {
 }
 
 func (a *Archive) removeHour(ctx context.Context, h hour) error {
+	release, err := a.gens.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	a.placing.Lock()
 	defer a.placing.Unlock()
 	for d := range numDatasets {
@@ -58,6 +66,11 @@ func (a *Archive) removeHour(ctx context.Context, h hour) error {
 			return fmt.Errorf("archive: delete %s: %w", h.folder(d), err)
 		}
 	}
+	// Last: while files are left it says which of them count.
+	if err := a.place.remove(ctx, h.decisions()); err != nil {
+		return fmt.Errorf("archive: delete %s: %w", h.decisions(), err)
+	}
+	a.gens.done(h)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.hours, h)

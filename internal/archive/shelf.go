@@ -31,12 +31,13 @@ type shelf[T any] struct {
 	clock  int64
 	rows   int64
 	done   []finished
+	touch  func(hour) // told of every hour that gets a file
 }
 
-func newShelf[T any](set dataset, folder, base string, fill filler[T], limit int, shared *budget) *shelf[T] {
+func newShelf[T any](set dataset, folder, base string, fill filler[T], limit int, shared *budget, touch func(hour)) *shelf[T] {
 	return &shelf[T]{
 		set: set, folder: folder, base: base, fill: fill, limit: limit, budget: shared,
-		open: make(map[hour]*writer[T]), parts: make(map[hour]int),
+		open: make(map[hour]*writer[T]), parts: make(map[hour]int), touch: touch,
 	}
 }
 
@@ -71,6 +72,7 @@ func (s *shelf[T]) start(h hour) (*writer[T], error) {
 		return nil, err
 	}
 	s.open[h] = w
+	s.touch(h)
 	return w, nil
 }
 

@@ -117,10 +117,17 @@ func (w *writer[T]) flush() error {
 			return fmt.Errorf("archive: %s: column %d: %w", w.file.Name(), i, err)
 		}
 	}
-	w.group += len(w.pending)
-	w.page += len(w.pending)
+	n := len(w.pending)
 	clear(w.pending)
 	w.pending, w.bytes = w.pending[:0], 0
+	return w.advance(n)
+}
+
+// advance counts rows that were handed to the columns, and ends pages and the row
+// group when they are large enough.
+func (w *writer[T]) advance(n int) error {
+	w.group += n
+	w.page += n
 	if w.parquet.Size()-w.written >= w.budget.share() || w.group >= maxGroupRows {
 		return w.endGroup()
 	}
@@ -129,6 +136,9 @@ func (w *writer[T]) flush() error {
 	}
 	return nil
 }
+
+// size is about what the file takes so far.
+func (w *writer[T]) size() int64 { return w.parquet.Size() }
 
 func (w *writer[T]) endPages() error {
 	w.page = 0
