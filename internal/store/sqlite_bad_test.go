@@ -123,7 +123,7 @@ func TestEachBadReadsInPagesByRecord(t *testing.T) {
 func TestEachBadLetsItsCallerWrite(t *testing.T) {
 	t.Parallel()
 	s := open(t, Default())
-	insert(t, s, nil, append(badRows(noise(1, 100), 1500, noon), badRows(noise(2, 100), 1500, noon)...)...)
+	insert(t, s, nil, append(badRows(noise(1, 100), 600, noon), badRows(noise(2, 100), 600, noon)...)...)
 	seen := 0
 	err := s.EachBad(t.Context(), BadFilter{Records: true}, func(b event.BadRow) error {
 		seen++
@@ -133,7 +133,7 @@ func TestEachBadLetsItsCallerWrite(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil || seen != 3000 {
+	if err != nil || seen != 1200 {
 		t.Errorf("%d rows, %v", seen, err)
 	}
 	if st, err := s.Status(t.Context()); err != nil || st.Bad != 0 {
