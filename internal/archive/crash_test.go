@@ -140,48 +140,53 @@ func wantExactly(t *testing.T, a *Archive, log []Entry) {
 // acknowledged, rolls elsewhere, dies as well, and a third one finishes.
 func TestCrashAtEveryStep(t *testing.T) {
 	t.Parallel()
-	log := story(16)
-	crashes := 0
-	for step := 0; ; step++ {
-		died := false
-		for _, after := range []bool{false, true} {
-			dir := t.TempDir()
-			first := openAt(t, dir)
-			first.place = &crashing{place: first.place, left: step, after: after}
-			acked, err := consume(first, log, 0, 12)
-			if err != nil && !errors.Is(err, errCrash) {
-				t.Fatal(err)
+	for name, where := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := story(16)
+			crashes := 0
+			for step := 0; ; step++ {
+				died := false
+				for _, after := range []bool{false, true} {
+					dir := where(t)
+					first := openAt(t, dir)
+					first.place = &crashing{place: first.place, left: step, after: after}
+					acked, err := consume(first, log, 0, 12)
+					if err != nil && !errors.Is(err, errCrash) {
+						t.Fatal(err)
+					}
+					died = died || err != nil
+					second := openAt(t, dir)
+					second.place = &crashing{place: second.place, left: step % 7, after: !after}
+					if acked, err = consume(second, log, acked, 9); err != nil && !errors.Is(err, errCrash) {
+						t.Fatal(err)
+					}
+					third := openAt(t, dir)
+					if _, err = consume(third, log, acked, 7); err != nil {
+						t.Fatalf("died at step %d (after: %t), then: %v", step, after, err)
+					}
+					wantExactly(t, third, log)
+					if t.Failed() {
+						t.Fatalf("died at step %d (after: %t)", step, after)
+					}
+					sameStock(t, third, dir)
+				}
+				if !died {
+					break
+				}
+				crashes++
 			}
-			died = died || err != nil
-			second := openAt(t, dir)
-			second.place = &crashing{place: second.place, left: step % 7, after: !after}
-			if acked, err = consume(second, log, acked, 9); err != nil && !errors.Is(err, errCrash) {
-				t.Fatal(err)
+			if crashes < 10 {
+				t.Errorf("only %d steps were tried", crashes)
 			}
-			third := openAt(t, dir)
-			if _, err = consume(third, log, acked, 7); err != nil {
-				t.Fatalf("died at step %d (after: %t), then: %v", step, after, err)
-			}
-			wantExactly(t, third, log)
-			if t.Failed() {
-				t.Fatalf("died at step %d (after: %t)", step, after)
-			}
-			sameStock(t, third, dir)
-		}
-		if !died {
-			break
-		}
-		crashes++
-	}
-	if crashes < 10 {
-		t.Errorf("only %d steps were tried", crashes)
+		})
 	}
 }
 
 // sameStock compares what the archive believes it holds with what is there.
 func sameStock(t *testing.T, a *Archive, dir string) {
 	t.Helper()
-	got, want := a.Status(), openAt(t, dir).Status()
+	got, want := stockOf(t, a), stockOf(t, openAt(t, dir))
 	if got.Files != want.Files || !cmp.Equal(got.Bytes, want.Bytes) {
 		t.Errorf("status says %d files %v, there are %d %v", got.Files, got.Bytes, want.Files, want.Bytes)
 	}
@@ -189,134 +194,162 @@ func sameStock(t *testing.T, a *Archive, dir string) {
 
 func TestTakeoverAfterEnrichmentChanged(t *testing.T) {
 	t.Parallel()
-	for _, crashAt := range []int{1, 2, 3, 4, 5, 6} {
-		dir := t.TempDir()
-		log := story(20)
-		a := openAt(t, dir)
-		a.place = &crashing{place: a.place, left: crashAt}
-		if _, err := consume(a, log, 0, 20); !errors.Is(err, errCrash) {
-			t.Fatal(err)
-		}
-		// The second owner finds all events of the first two hours bad, and others
-		// where the first found none.
-		for i := range log {
-			e := &log[i]
-			if e.Time.Hour() < 11 {
-				e.Bad, e.Events = []event.BadRow{{ID: event.BadRowID(e.ID, 0), Time: e.Time, Payload: e.Record}}, nil
-			} else {
-				e.Bad, e.Events = nil, []*event.Event{pageView(event.DeriveEventID(e.ID, 9), day.Add(100*time.Hour))}
+	for name, where := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, crashAt := range []int{1, 2, 3, 4, 5, 6} {
+				dir := where(t)
+				log := story(20)
+				a := openAt(t, dir)
+				a.place = &crashing{place: a.place, left: crashAt}
+				if _, err := consume(a, log, 0, 20); !errors.Is(err, errCrash) {
+					t.Fatal(err)
+				}
+				// The second owner finds all events of the first two hours bad, and others
+				// where the first found none.
+				for i := range log {
+					e := &log[i]
+					if e.Time.Hour() < 11 {
+						e.Bad, e.Events = []event.BadRow{{ID: event.BadRowID(e.ID, 0), Time: e.Time, Payload: e.Record}}, nil
+					} else {
+						e.Bad, e.Events = nil, []*event.Event{pageView(event.DeriveEventID(e.ID, 9), day.Add(100*time.Hour))}
+					}
+				}
+				// It dies too, between placing its files and removing the stale ones.
+				b := openAt(t, dir)
+				b.place = &crashing{place: b.place, left: 6, after: true}
+				if _, err := consume(b, log, 0, 5); !errors.Is(err, errCrash) {
+					t.Fatal(err)
+				}
+				c := openAt(t, dir)
+				if _, err := consume(c, log, 0, 3); err != nil {
+					t.Fatal(err)
+				}
+				wantExactly(t, c, log)
+				sameStock(t, c, dir)
 			}
-		}
-		// It dies too, between placing its files and removing the stale ones.
-		b := openAt(t, dir)
-		b.place = &crashing{place: b.place, left: 6, after: true}
-		if _, err := consume(b, log, 0, 5); !errors.Is(err, errCrash) {
-			t.Fatal(err)
-		}
-		c := openAt(t, dir)
-		if _, err := consume(c, log, 0, 3); err != nil {
-			t.Fatal(err)
-		}
-		wantExactly(t, c, log)
-		sameStock(t, c, dir)
+		})
 	}
 }
 
 func TestTwoOwners(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	log := story(12)
-	zombie, owner := openAt(t, dir), openAt(t, dir) // both open before any range begins
-	held := begin(t, zombie, "0", 1)
-	same := begin(t, zombie, "1", 1)
-	for _, e := range log[:10] {
-		if err := errors.Join(held.Add(e), same.Add(e)); err != nil {
-			t.Fatal(err)
-		}
+	for name, where := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := where(t)
+			log := story(12)
+			zombie, owner := openAt(t, dir), openAt(t, dir) // both open before any range begins
+			held := begin(t, zombie, "0", 1)
+			same := begin(t, zombie, "1", 1)
+			for _, e := range log[:10] {
+				if err := errors.Join(held.Add(e), same.Add(e)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(t, owner, "0", 1, log[:7]...)
+			write(t, owner, "1", 1, log[:10]...)
+			if err := held.Commit(t.Context(), position(10)); !errors.Is(err, ErrTaken) {
+				t.Errorf("a range that another owner ended elsewhere was committed: %v", err)
+			}
+			held.Abort()
+			if err := same.Commit(t.Context(), position(10)); err != nil {
+				t.Errorf("a range that another owner ended at the same position: %v", err)
+			}
+			if _, err := consume(zombie, log, 0, 12); err != nil {
+				t.Fatal(err)
+			}
+			wantExactly(t, zombie, append(slices.Clone(log), log[:10]...)) // partition 1 has ten of them
+			r := begin(t, zombie, "0", 1)
+			if last, ok := r.Intended(); !ok || last != position(7) {
+				t.Errorf("intended %s %t", last, ok)
+			}
+			if err := r.Add(log[0]); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Commit(t.Context(), position(3)); err == nil {
+				t.Error("a declared range was committed at another end")
+			}
+			r.Abort()
+		})
 	}
-	write(t, owner, "0", 1, log[:7]...)
-	write(t, owner, "1", 1, log[:10]...)
-	if err := held.Commit(t.Context(), position(10)); !errors.Is(err, ErrTaken) {
-		t.Errorf("a range that another owner ended elsewhere was committed: %v", err)
-	}
-	held.Abort()
-	if err := same.Commit(t.Context(), position(10)); err != nil {
-		t.Errorf("a range that another owner ended at the same position: %v", err)
-	}
-	if _, err := consume(zombie, log, 0, 12); err != nil {
-		t.Fatal(err)
-	}
-	wantExactly(t, zombie, append(slices.Clone(log), log[:10]...)) // partition 1 has ten of them
-	r := begin(t, zombie, "0", 1)
-	if last, ok := r.Intended(); !ok || last != position(7) {
-		t.Errorf("intended %s %t", last, ok)
-	}
-	if err := r.Add(log[0]); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Commit(t.Context(), position(3)); err == nil {
-		t.Error("a declared range was committed at another end")
-	}
-	r.Abort()
 }
 
 func TestBusSetUpAnew(t *testing.T) {
 	t.Parallel()
-	a := openAt(t, t.TempDir())
-	old := story(10)
-	write(t, a, "0", 1, old...)
-	// The same positions, other records.
-	var anew []Entry
-	for i := range 4 {
-		anew = append(anew, entry(1000+i, day))
+	for name, where := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := openAt(t, where(t))
+			old := story(10)
+			write(t, a, "0", 1, old...)
+			// The same positions, other records.
+			var anew []Entry
+			for i := range 4 {
+				anew = append(anew, entry(1000+i, day))
+			}
+			r := begin(t, a, "0", 1)
+			if _, ok := r.Intended(); !ok {
+				t.Fatal("the intent was not found")
+			}
+			for _, e := range anew {
+				if err := r.Add(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if last, ok := r.Intended(); ok {
+				t.Errorf("the intent of the former bus still binds to %s", last)
+			}
+			if err := r.Commit(t.Context(), position(4)); err != nil {
+				t.Fatal(err)
+			}
+			wantExactly(t, a, append(old, anew...))
+			r = begin(t, a, "0", 1)
+			if last, ok := r.Intended(); !ok || last != position(4) {
+				t.Errorf("intended %s %t, want the new bus's", last, ok)
+			}
+		})
 	}
-	r := begin(t, a, "0", 1)
-	if _, ok := r.Intended(); !ok {
-		t.Fatal("the intent was not found")
+}
+
+// plant puts an object in place.
+func plant(tb testing.TB, a *Archive, name, content string) {
+	tb.Helper()
+	local, err := writeTemp(a.tmp, []byte(content))
+	if err != nil {
+		tb.Fatal(err)
 	}
-	for _, e := range anew {
-		if err := r.Add(e); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if last, ok := r.Intended(); ok {
-		t.Errorf("the intent of the former bus still binds to %s", last)
-	}
-	if err := r.Commit(t.Context(), position(4)); err != nil {
-		t.Fatal(err)
-	}
-	wantExactly(t, a, append(old, anew...))
-	r = begin(t, a, "0", 1)
-	if last, ok := r.Intended(); !ok || last != position(4) {
-		t.Errorf("intended %s %t, want the new bus's", last, ok)
+	if err := a.place.put(tb.Context(), local, name); err != nil {
+		tb.Fatal(err)
 	}
 }
 
 func TestTornIntent(t *testing.T) {
 	t.Parallel()
-	for _, content := range []string{"", "{\"format\":1,\"la", "\x00\x00\x00", "[]"} {
-		dir := t.TempDir()
-		a := openAt(t, dir)
-		name := filepath.Join(dir, filepath.FromSlash(intentName("raw", "0", position(1))))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(content), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-		log := story(5)
-		if _, err := consume(a, log, 0, 5); err != nil {
-			t.Fatal(err)
-		}
-		wantExactly(t, a, log)
-		r := begin(t, a, "0", 1)
-		if last, ok := r.Intended(); !ok || last != position(5) {
-			t.Errorf("%q: intended %s %t", content, last, ok)
-		}
-		r.Abort()
-		if err := os.WriteFile(name, []byte(`{"format":2,"last":"9"}`), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := a.Begin(t.Context(), "raw", "0", position(1)); !errors.Is(err, errNewer) {
-			t.Errorf("an intent of a newer format was not refused: %v", err)
-		}
+	for name, where := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, content := range []string{"", "{\"format\":1,\"la", "\x00\x00\x00", "[]"} {
+				dir := where(t)
+				a := openAt(t, dir)
+				name := intentName("raw", "0", position(1))
+				plant(t, a, name, content)
+				log := story(5)
+				if _, err := consume(a, log, 0, 5); err != nil {
+					t.Fatal(err)
+				}
+				wantExactly(t, a, log)
+				r := begin(t, a, "0", 1)
+				if last, ok := r.Intended(); !ok || last != position(5) {
+					t.Errorf("%q: intended %s %t", content, last, ok)
+				}
+				r.Abort()
+				plant(t, a, name, `{"format":2,"last":"9"}`)
+				if _, err := a.Begin(t.Context(), "raw", "0", position(1)); !errors.Is(err, errNewer) {
+					t.Errorf("an intent of a newer format was not refused: %v", err)
+				}
+			}
+		})
 	}
 }
 
@@ -342,33 +375,38 @@ func (f *failing) put(ctx context.Context, local, name string) error {
 
 func TestCommitAgainAfterFailure(t *testing.T) {
 	t.Parallel()
-	log := story(9)
-	for times := 1; times < 4; times++ {
-		a := openAt(t, t.TempDir())
-		f := &failing{place: a.place, times: times}
-		a.place = f
-		r := begin(t, a, "0", 1)
-		for _, e := range log {
-			if err := r.Add(e); err != nil {
-				t.Fatal(err)
+	for name, where := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := story(9)
+			for times := 1; times < 4; times++ {
+				a := openAt(t, where(t))
+				f := &failing{place: a.place, times: times}
+				a.place = f
+				r := begin(t, a, "0", 1)
+				for _, e := range log {
+					if err := r.Add(e); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range times {
+					if err := r.Commit(t.Context(), position(9)); err == nil || errors.Is(err, ErrBroken) {
+						t.Fatalf("commit into a full disk: %v", err)
+					}
+				}
+				if err := r.Add(log[0]); err == nil {
+					t.Error("a record was added to a range that is being committed")
+				}
+				if err := r.Commit(t.Context(), position(9)); err != nil {
+					t.Fatal(err)
+				}
+				wantExactly(t, a, log)
+				if err := r.Commit(t.Context(), position(9)); err == nil {
+					t.Error("a closed range was committed")
+				}
+				r.Abort()
 			}
-		}
-		for range times {
-			if err := r.Commit(t.Context(), position(9)); err == nil || errors.Is(err, ErrBroken) {
-				t.Fatalf("commit into a full disk: %v", err)
-			}
-		}
-		if err := r.Add(log[0]); err == nil {
-			t.Error("a record was added to a range that is being committed")
-		}
-		if err := r.Commit(t.Context(), position(9)); err != nil {
-			t.Fatal(err)
-		}
-		wantExactly(t, a, log)
-		if err := r.Commit(t.Context(), position(9)); err == nil {
-			t.Error("a closed range was committed")
-		}
-		r.Abort()
+		})
 	}
 }
 

@@ -121,6 +121,7 @@ var hints = map[string]string{
 	"NoSuchBucket":                       "there is no such bucket: create it, or mend archive.url",
 	"InvalidBucketName":                  "that is no name of a bucket: mend archive.url",
 	"InvalidAccessKeyId":                 "the server does not know the access key: mend archive.s3.accessKeyId, or AWS_ACCESS_KEY_ID",
+	"XAdminUserNotFound":                 "the server does not know the access key: mend archive.s3.accessKeyId, or AWS_ACCESS_KEY_ID",
 	"SignatureDoesNotMatch":              "the secret key does not belong to the access key: mend archive.s3.secretAccessKey, or AWS_SECRET_ACCESS_KEY",
 	"AccessDenied":                       "these credentials may not do that: allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on its objects, s3:ListBucket and s3:ListBucketMultipartUploads on the bucket",
 	"Forbidden":                          "these credentials may not do that",

@@ -44,6 +44,8 @@ const (
 	Shorten
 	// Refuse answers 501 NotImplemented; the server hears nothing.
 	Refuse
+	// Deny answers 403 AccessDenied; the server hears nothing.
+	Deny
 	// Pretend answers 200; the server hears nothing.
 	Pretend
 )
@@ -178,6 +180,8 @@ func (f *Faults) handle(w http.ResponseWriter, r *http.Request, proxy http.Handl
 		answer(w, r, http.StatusInternalServerError, "InternalError", "We encountered an internal error. Please try again.")
 	case Refuse:
 		answer(w, r, http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented.")
+	case Deny:
+		answer(w, r, http.StatusForbidden, "AccessDenied", "Access Denied")
 	case Drop:
 		panic(http.ErrAbortHandler)
 	case Pretend:
