@@ -15,22 +15,28 @@ import (
 type Options struct {
 	Artifact string // name in v_etl and bad rows, for example furrow
 	Version  string // like 1.2.3, as bad rows want it
+	// Forgotten says which events are left out, as if they had never been sent: by
+	// what they have as user_id, domain_userid and network_userid, empty when null,
+	// and when they were collected. Nil leaves none out. It is called for every
+	// event, from many goroutines.
+	Forgotten func(userID, domainUserID, networkUserID string, collected time.Time) bool
 }
 
 // Enricher turns records into events and bad rows. It is safe for concurrent use.
 type Enricher struct {
-	etl  string // v_etl
-	pool sync.Pool
+	etl       string // v_etl
+	forgotten matcher
 }
+
+// parsers keeps the buffers of parsers that are done.
+var parsers = sync.Pool{New: func() any { return new(parser) }}
 
 // New returns an enricher. It fails when the options are incomplete.
 func New(opts Options) (*Enricher, error) {
 	if opts.Artifact == "" || opts.Version == "" {
 		return nil, errors.New("enrich: artifact and version must be set, they are part of every event")
 	}
-	r := &Enricher{etl: snowplow.SafeText(opts.Artifact + "-" + opts.Version)}
-	r.pool.New = func() any { return new(parser) }
-	return r, nil
+	return &Enricher{etl: snowplow.SafeText(opts.Artifact + "-" + opts.Version), forgotten: opts.Forgotten}, nil
 }
 
 // Result is what became of one record. The texts of its events share the memory of
@@ -40,6 +46,11 @@ type Result struct {
 	RecordID event.RecordID
 	Events   []*event.Event // in the order of the request
 	Bad      []event.BadRow // in the order of the request
+	// Forgotten is how many events and bad rows were left out, see Options.
+	Forgotten int
+	// Record is the record as it may be kept: the one that was given, unless
+	// something was left out; then a redacted one, or nil when nothing is left.
+	Record []byte
 }
 
 // Do enriches a record. An error only ever means that ctx ended; then the record
@@ -51,14 +62,16 @@ func (r *Enricher) Do(ctx context.Context, record []byte, now time.Time) (Result
 	return r.Parse(record, now), nil
 }
 
-// Parse decodes a record and gives at least one event or bad row. now becomes
-// etl_tstamp and the time of failures and enters no identifier. The record is not
-// kept.
+// Parse decodes a record and gives at least one event or bad row, unless all of it
+// is to be forgotten. now becomes etl_tstamp and the time of failures and enters no
+// identifier. The record is not kept, but for being in the result.
 func (r *Enricher) Parse(record []byte, now time.Time) Result {
-	p := r.pool.Get().(*parser)
-	defer r.pool.Put(p)
+	p := parsers.Get().(*parser)
+	defer parsers.Put(p)
 	p.reset(r.etl, record, now)
+	p.forgotten = r.forgotten
 	p.parse()
+	p.settle()
 	result := p.result
 	p.release()
 	return result
@@ -90,6 +103,8 @@ type parser struct {
 	block     []event.Event // allocated ahead, next first
 	failures  []snowplow.Message
 	spread    int // bytes that the events so far hold, see maxSpread
+
+	redaction
 }
 
 // maxKeptScratch bounds the buffers that stay allocated between records.
@@ -118,12 +133,15 @@ func (p *parser) release() {
 func (p *parser) parse() {
 	payload, err := snowplow.DecodePayload(p.record)
 	if err != nil {
+		p.collected = doorTime(p.record)
 		p.rejectPayload(snowplow.ErrorMessage(err.Error()))
 		return
 	}
 	p.payload = payload
 	kept := payload
 	p.result.Payload = &kept
+	p.collected = payload.Time()
+	p.readMark()
 	if message := p.load(); message != nil {
 		p.rejectPayload(message)
 		return
@@ -133,7 +151,7 @@ func (p *parser) parse() {
 
 // rejectPayload gives up the whole record.
 func (p *parser) rejectPayload(message snowplow.Message) {
-	p.bad(event.WholeRecord, snowplow.PayloadFormatViolation, snowplow.LoaderFailure(p.now, message))
+	p.reject(snowplow.PayloadFormatViolation, snowplow.LoaderFailure(p.now, message))
 }
 
 // rejectRequest gives up a request that its adapter cannot understand.
@@ -142,10 +160,24 @@ func (p *parser) rejectRequest(messages ...snowplow.Message) {
 	if p.version == "tp2" && (p.vendor == snowplowVendor || p.vendor == "r") {
 		schema = snowplow.TrackerProtocolViolations
 	}
-	p.bad(event.WholeRecord, schema, snowplow.AdapterFailure(p.now, p.vendor, p.version, messages...))
+	p.reject(schema, snowplow.AdapterFailure(p.now, p.vendor, p.version, messages...))
+}
+
+// reject makes the one bad row of a record, unless it may be somebody's who is to
+// be forgotten.
+func (p *parser) reject(schema string, failure []byte) {
+	if p.forgotten != nil && p.mayBeForgotten() {
+		p.gone = append(p.gone, event.WholeRecord)
+		return
+	}
+	p.stays++
+	p.bad(event.WholeRecord, schema, failure)
 }
 
 func (p *parser) bad(index int, schema string, failure []byte) {
+	if p.judging {
+		return
+	}
 	if p.kept == nil {
 		p.kept = bytes.Clone(p.record)
 	}

@@ -26,7 +26,12 @@ func (p *parser) share() {
 const maxBlock = 16
 
 // expect makes room for n events.
-func (p *parser) expect(n int) { p.result.Events = make([]*event.Event, 0, n) }
+func (p *parser) expect(n int) {
+	if p.judging {
+		n = 1 // they are looked at one by one
+	}
+	p.result.Events = make([]*event.Event, 0, n)
+}
 
 // next returns the next empty event. It stays next until it is kept.
 func (p *parser) next() *event.Event {
@@ -37,15 +42,45 @@ func (p *parser) next() *event.Event {
 	return &p.block[0]
 }
 
-// emit makes one event, or one bad row, of the parameters and what is shared. The
-// shared ones win over the event's own.
+// emit makes one event, or one bad row, of the parameters and what is shared, or
+// neither when it is to be forgotten.
 func (p *parser) emit(index int, params []snowplow.Param) {
+	content := p.gather(params)
+	e := p.next()
+	e.Record, e.Index, e.Content = p.result.RecordID, index, content
 	if p.spread > maxSpread {
-		p.overspread(index)
+		p.identify(e, params)
+		if !p.forgets(index, e) {
+			p.overspread(index)
+		}
+		*e = event.Event{}
 		return
 	}
+	schema, failures := p.fill(e, params)
+	var failure []byte
+	if len(failures) > 0 {
+		failure = snowplow.EventFailure(p.now, failures...)
+		p.spread += len(failure)
+	} else if index >= fewEvents {
+		p.spread += textBytes(e)
+	}
+	forgotten := p.forgets(index, e)
+	if forgotten || p.judging || failure != nil {
+		*e = event.Event{}
+		if failure != nil && !forgotten {
+			p.bad(index, schema, failure)
+		}
+		return
+	}
+	p.block = p.block[1:]
+	p.result.Events = append(p.result.Events, e)
+}
+
+// gather finds the known parameters of an event and returns the hash of all. The
+// shared ones win over the event's own.
+func (p *parser) gather(params []snowplow.Param) (content uint64) {
 	p.places = p.shared
-	content := p.hash
+	content = p.hash + p.delta
 	for i := range params {
 		id, known := snowplow.LookupParam(params[i].Name)
 		if known && p.shared.has(id) {
@@ -56,20 +91,15 @@ func (p *parser) emit(index int, params []snowplow.Param) {
 			p.places.put(id, i)
 		}
 	}
-	e := p.next()
-	e.Record, e.Index, e.Content = p.result.RecordID, index, content
-	if schema, failures := p.fill(e, params); len(failures) > 0 {
-		*e = event.Event{}
-		failure := snowplow.EventFailure(p.now, failures...)
-		p.spread += len(failure)
-		p.bad(index, schema, failure)
-		return
+	return content
+}
+
+// value returns the value of a known parameter that is there.
+func (p *parser) value(id int, params []snowplow.Param) string {
+	if at := p.places.at[id]; at >= 0 {
+		return params[at].Value
 	}
-	if index >= fewEvents {
-		p.spread += textBytes(e)
-	}
-	p.block = p.block[1:]
-	p.result.Events = append(p.result.Events, e)
+	return p.query[-1-p.places.at[id]].Value
 }
 
 // fill sets all fields of the event. What is wrong is returned with the schema of
@@ -122,12 +152,7 @@ func (p *parser) setParams(e *event.Event, params []snowplow.Param) {
 		for ; set != 0; set &= set - 1 {
 			i := word*64 + bits.TrailingZeros64(set)
 			spec := snowplow.ParamSpec(i)
-			var value string
-			if at := p.places.at[i]; at >= 0 {
-				value = params[at].Value
-			} else {
-				value = p.query[-1-at].Value
-			}
+			value := p.value(i, params)
 			var err error
 			switch spec.Conversion {
 			case snowplow.AsJSON:

@@ -68,21 +68,32 @@ func (p *parser) adaptBatch() {
 	}
 	p.share()
 	p.expect(len(p.ends))
+	p.batch = true
 	start := 0
 	for i, end := range p.ends {
+		if start == end {
+			p.holes = append(p.holes, i)
+			continue
+		}
 		p.emit(i, p.own[start:end])
 		start = end
 	}
 }
 
 // readBatch takes the parameters of all events out of a batch that follows
-// payload_data 1-0-addition. It returns false for any other.
+// payload_data 1-0-addition. It returns false for any other. A placeholder has no
+// parameters, in contrast to every event.
 func (p *parser) readBatch(data string, addition uint8) bool {
 	p.own, p.ends = p.own[:0], p.ends[:0]
 	if data[0] != '[' {
 		return false
 	}
 	for rest := data; rest != "]"; {
+		if p.placeholder != "" && strings.HasPrefix(rest[1:], p.placeholder) {
+			rest = rest[1+len(p.placeholder):]
+			p.ends = append(p.ends, len(p.own))
+			continue
+		}
 		start := len(p.own)
 		var ok bool
 		if p.own, rest, ok = snowplow.AppendTextMembers(p.own, rest[1:]); !ok || !followsPayloadData(p.own[start:], addition) {
