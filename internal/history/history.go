@@ -60,8 +60,21 @@ type Options struct {
 	Rebuild func(ctx context.Context, since, until time.Time, progress func(done int64)) error
 	// Forgotten says whether a tombstone covers an event with these identifiers.
 	Forgotten func(userID, domainUserID, networkUserID string, collected time.Time) bool
-	Log       *slog.Logger
-	Now       func() time.Time
+
+	// What forgetting needs.
+	Tombstones Tombstones
+	Cleaner    Cleaner // the archive
+	// Settle returns when nothing that was enriched before the call can land in a
+	// store any more. nil when nothing else in the process stores.
+	Settle func(ctx context.Context) error
+	// Purge takes events with matching identifiers out of what is only in memory.
+	Purge func(match func(userID, domainUserID, networkUserID string) bool)
+	// BusExpiry names the bus and the time when the last record that is on it now
+	// will be gone, if that is known.
+	BusExpiry func() (what string, last time.Time, known bool)
+
+	Log *slog.Logger
+	Now func() time.Time
 }
 
 // Step is how far an operation is.
@@ -77,10 +90,16 @@ type Progress func(Step)
 
 // History runs the operations. Its methods are safe for concurrent use.
 type History struct {
-	opts Options
+	opts        Options
+	patience    patience
+	saveEvery   time.Duration // the state of an operation is written at most so often
+	spoolBytes  int           // see spoolBytes
+	ranges      rangeLimits
+	linesAtOnce int64 // of an import, between two looks at how far it is
 
 	mu      sync.Mutex
 	running map[string]bool // states in use, by name
+	holders map[*holder]bool
 }
 
 // New returns a History.
@@ -94,7 +113,16 @@ func New(opts Options) (*History, error) {
 	if opts.Forgotten == nil {
 		opts.Forgotten = func(string, string, string, time.Time) bool { return false }
 	}
-	return &History{opts: opts, running: make(map[string]bool)}, nil
+	return &History{
+		opts:        opts,
+		patience:    patience{attempts: 8, first: 100 * time.Millisecond, longest: 5 * time.Second},
+		saveEvery:   time.Second,
+		spoolBytes:  spoolBytes,
+		linesAtOnce: 500,
+		ranges:      rangeLimits{lines: 200_000, bytes: 64 << 20, hours: 1000},
+		running:     make(map[string]bool),
+		holders:     make(map[*holder]bool),
+	}, nil
 }
 
 // report tells progress, when somebody wants to know.

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 )
 
-// ErrRunning: the same operation is running already.
+// ErrRunning says that the same operation is running already.
 var ErrRunning = errors.New("history: this operation is running already; wait for it, or stop it first")
 
 // job is an operation that remembers how far it came.
