@@ -187,6 +187,9 @@ func (s *Server) start() error {
 	return nil
 }
 
+// clusterReaper is kept: a pipe that nobody holds is closed by the collector.
+var clusterReaper *reaper
+
 // cluster initialises the cluster that servers are copied from, once.
 var cluster = sync.OnceValues(func() (string, error) {
 	t, err := find()
@@ -197,7 +200,7 @@ var cluster = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := reap(folder, t, false); err != nil {
+	if clusterReaper, err = reap(folder, t, false); err != nil {
 		return "", err
 	}
 	data := filepath.Join(folder, "data")
