@@ -193,11 +193,17 @@ func start(tb testing.TB, d *double, dir string, change func(*Config)) *live {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return &live{Recommender: r, bus: d, dir: dir, stop: goRun(tb, r)}
+}
+
+// goRun runs a recommender until stop or the end of the test.
+func goRun(tb testing.TB, r *Recommender) (stop func()) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	var once sync.Once
-	stop := func() {
+	stop = func() {
 		once.Do(func() {
 			cancel()
 			if err := <-done; err != nil {
@@ -206,7 +212,7 @@ func start(tb testing.TB, d *double, dir string, change func(*Config)) *live {
 		})
 	}
 	tb.Cleanup(stop)
-	return &live{Recommender: r, bus: d, dir: dir, stop: stop}
+	return stop
 }
 
 // until polls a condition that another goroutine brings about.

@@ -27,6 +27,9 @@ type state struct {
 	newest   int64
 	context  []uint32
 	counts   counts
+
+	forgotten string // digest of the tombstones that were obeyed while learning
+	partial   bool   // learned without what a discarded snapshot held
 }
 
 // visit is a visitor's latest session.
@@ -54,7 +57,7 @@ func newState(cfg Config) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &state{cfg: cfg, rules: rules}
+	s := &state{cfg: cfg, rules: rules, events: newWindow[knn.Key, struct{}](cfg.Limits.Events)}
 	if cfg.Ignore != "" {
 		if s.ignore, err = regexp.Compile(cfg.Ignore); err != nil {
 			return nil, err
@@ -64,13 +67,12 @@ func newState(cfg Config) (*state, error) {
 	return s, nil
 }
 
-// clear forgets everything but the counts.
+// clear forgets what was learned of items and sessions.
 func (s *state) clear() {
 	s.index = knn.New(s.cfg.index(), func(item uint32) { s.standing.drop(item) })
 	index := s.index
 	s.standing = newStandings(s.cfg, func(item uint32) uint32 { return index.Generation(item) })
 	s.users = newWindow[knn.Key, visit](s.cfg.Limits.Users)
-	s.events = newWindow[knn.Key, struct{}](s.cfg.Limits.Events)
 }
 
 // found is what an event says: who did what with which items.
@@ -107,7 +109,7 @@ func (s *state) inspect(e *event.Event, now time.Time) *found {
 		f.network = ""
 	}
 	if agent := e.Text(event.Useragent); s.ignore != nil && agent != "" && s.ignore.MatchString(agent) {
-		f.robot = true
+		f.robot, f.id = true, hashed("event", e.ID())
 		return f
 	}
 	matched := false
@@ -167,17 +169,17 @@ func (s *state) learn(f *found) {
 	if !f.ruled && s.ruled && s.cfg.PageItems == "auto" {
 		items = nil
 	}
+	if _, double := s.events.get(f.id); double {
+		s.counts.doubles++
+		return
+	}
+	s.events.put(f.id, struct{}{})
 	if f.pageView {
 		s.coverage.view(f.path, len(items) > 0)
 	}
 	if len(items) == 0 {
 		return
 	}
-	if _, double := s.events.get(f.id); double {
-		s.counts.doubles++
-		return
-	}
-	s.events.put(f.id, struct{}{})
 	session := s.session(f)
 	for _, it := range items {
 		s.click(session, it, f.at)

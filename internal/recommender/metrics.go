@@ -18,6 +18,8 @@ type metrics struct {
 	pause        prometheus.Histogram   // seconds that updates stood still for one
 	snapshotSize prometheus.Gauge
 	failures     prometheus.Counter
+	rebuilds     *prometheus.CounterVec // result
+	rebuilt      prometheus.Counter     // events read from history
 }
 
 func newMetrics(reg prometheus.Registerer, r *Recommender) (*metrics, error) {
@@ -31,7 +33,10 @@ func newMetrics(reg prometheus.Registerer, r *Recommender) (*metrics, error) {
 	slow := prometheus.ExponentialBuckets(1e-3, 2, 16)
 	stale := counter("stale_answers_total", "Answers given before everything published earlier was in.")
 	failures := counter("snapshot_failures_total", "Snapshots that could not be written.")
+	rebuilt := counter("rebuild_events_total", "Events read from history to learn anew.")
 	m := &metrics{
+		rebuilds:     counter("rebuilds_total", "Times that everything was learned anew from history.", "result"),
+		rebuilt:      rebuilt.WithLabelValues(),
 		interactions: counter("interactions_total", "Interactions learned.", "kind"),
 		ignored:      counter("ignored_events_total", "Events that were not learned.", "reason"),
 		requests:     counter("requests_total", "Requests below /v1/.", "code"),
@@ -51,9 +56,16 @@ func newMetrics(reg prometheus.Registerer, r *Recommender) (*metrics, error) {
 	}
 	all := []prometheus.Collector{
 		m.interactions, m.ignored, m.requests, m.listed, m.seconds, m.waited, m.freshness, m.snapshot, m.pause, stale, failures, m.snapshotSize,
+		m.rebuilds, rebuilt,
 		gauge("index_sessions", "Sessions held.", func(s Status) float64 { return float64(s.Sessions) }),
 		gauge("index_items", "Items held.", func(s Status) float64 { return float64(s.Items) }),
 		gauge("index_bytes", "Memory of the session index.", func(s Status) float64 { return float64(s.IndexBytes) }),
+		gauge("rebuild_running_seconds", "How long the rebuild that runs has taken; 0 when none does.", func(s Status) float64 {
+			if s.Rebuilding == nil {
+				return 0
+			}
+			return max(0, r.opt.Now().Sub(s.Rebuilding.Since).Seconds())
+		}),
 		gauge("lag_seconds", "Age of the newest message applied while behind; 0 when level.", func(s Status) float64 { return float64(s.LagMillis) / 1000 }),
 	}
 	if reg == nil {

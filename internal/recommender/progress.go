@@ -35,6 +35,17 @@ func (p *progress) advance(partition string, to bus.Position, published time.Tim
 	p.step()
 }
 
+// replace says that another state serves from now on, which has applied this much.
+func (p *progress) replace(at bus.Positions, published time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.applied = maps.Clone(at)
+	if published.After(p.last) {
+		p.last = published
+	}
+	p.step()
+}
+
 func (p *progress) step() {
 	close(p.moved)
 	p.moved = make(chan struct{})

@@ -1,7 +1,6 @@
 package recommender
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,14 +18,19 @@ import (
 
 // Options are what a Recommender needs from the house.
 type Options struct {
+	// Bus may be nil where only Rebuild is called.
 	Bus bus.Subscriber
 	Dir string // folder of the snapshot; made when missing
-	// Parse returns the events of a record, and nothing of what is bad in it. It
-	// is called from one goroutine and must not use the network.
+	// Parse returns the events of a record, and nothing of what is bad in it or was
+	// forgotten. It is called once at a time and must not use the network.
 	Parse func(record []byte, now time.Time) []*event.Event
 	// Head returns the last position published of each partition. nil: requests
 	// wait for nothing, and the room is ready once it has nothing left to read.
-	Head       func() bus.Positions
+	Head func() bus.Positions
+	// Forgotten returns the digest of the tombstones that Parse obeys, empty when
+	// there is none. A snapshot that was learned under another is not served. nil:
+	// nobody is ever forgotten.
+	Forgotten  func() string
 	Registerer prometheus.Registerer // nil: no metrics
 	Log        *slog.Logger          // nil: none
 	Now        func() time.Time      // nil: time.Now
@@ -37,14 +41,21 @@ type Recommender struct {
 	cfg      Config
 	opt      Options
 	log      *slog.Logger
-	state    *state
+	state    atomic.Pointer[state]
 	params   knn.Params
 	progress *progress
-	start    bus.Start
 	metrics  *metrics
+	parsing  sync.Mutex  // held while Parse runs
 	level    atomic.Bool // has caught up with what was there at the start
 	running  atomic.Bool
+	damaged  atomic.Bool // a snapshot was set aside
 	target   atomic.Pointer[bus.Positions]
+	rebuild  atomic.Pointer[rebuild] // nil: none is running
+	held     atomic.Bool             // no snapshot is to be written but by the rebuild
+
+	gate  sync.Mutex // guards what follows; held while Run starts and ends
+	loop  *loop      // nil: not running
+	start bus.Start
 
 	mu       sync.Mutex // guards what follows
 	last     snapshotResult
@@ -54,15 +65,17 @@ type Recommender struct {
 
 // New checks the configuration and reads the snapshot. A snapshot that is damaged
 // or of another format is set aside with a warning, and everything that the bus
-// still has is learned anew.
+// still has is learned anew. So it is with a snapshot that was learned before
+// somebody was forgotten, but that one is left in its place, and the room is not
+// ready until Rebuild was called: see NeedsRebuild.
 func New(cfg Config, opt Options) (*Recommender, error) {
 	var problems []error
 	cfg.Validate(func(key, rule string) { problems = append(problems, fmt.Errorf("recommender.%s %s", key, rule)) })
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	if opt.Bus == nil || opt.Parse == nil || opt.Dir == "" {
-		return nil, errors.New("recommender: Bus, Parse and Dir are required")
+	if opt.Parse == nil || opt.Dir == "" {
+		return nil, errors.New("recommender: Parse and Dir are required")
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -70,21 +83,29 @@ func New(cfg Config, opt Options) (*Recommender, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	if opt.Forgotten == nil {
+		opt.Forgotten = func() string { return "" }
+	}
 	r := &Recommender{cfg: cfg, opt: opt, log: opt.Log, params: cfg.Algorithm.params()}
-	var err error
-	if r.state, err = newState(cfg); err != nil {
+	learned, err := newState(cfg)
+	if err != nil {
 		return nil, err
 	}
+	learned.forgotten = opt.Forgotten()
 	if err := os.MkdirAll(opt.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("recommender: %w", err)
 	}
-	at, aside, reason, err := r.state.load(opt.Dir)
+	at, aside, reason, err := learned.load(opt.Dir)
 	if err != nil {
 		return nil, err
 	}
 	if aside != "" {
+		r.damaged.Store(true)
 		r.log.Warn("the snapshot cannot be used; learning anew from what the bus still has", "reason", reason, "setAside", aside)
+	} else if learned.partial {
+		r.log.Warn("the snapshot was learned before somebody was forgotten; it must be rebuilt from history")
 	}
+	r.state.Store(learned)
 	r.progress = newProgress(at)
 	r.start = bus.Start{Kind: bus.Earliest}
 	if at != nil {
@@ -96,141 +117,9 @@ func New(cfg Config, opt Options) (*Recommender, error) {
 	return r, nil
 }
 
-const (
-	// tick is how often the loop looks at its clock while nothing arrives.
-	tick       = time.Second
-	shortTick  = 100 * time.Millisecond
-	minBackoff = 50 * time.Millisecond
-	maxBackoff = 5 * time.Second
-	// atOnce is how many interactions are applied under one lock, so that no
-	// request waits long.
-	atOnce = 64
-)
-
-// Run consumes the bus until ctx ends, then writes a last snapshot and returns
-// nil. It may be called once.
-func (r *Recommender) Run(ctx context.Context) error {
-	if r.opt.Head != nil {
-		head := r.opt.Head()
-		r.target.Store(&head)
-		if r.progress.forget(head) {
-			r.log.Warn("the snapshot is ahead of the bus, so this is another bus; what was learned is kept, the bus is read from its beginning")
-			r.start.Positions = r.progress.positions()
-		}
-	}
-	sub, err := r.opt.Bus.Subscribe(ctx, r.cfg.Group, []bus.Stream{bus.Raw}, r.start)
-	if err != nil {
-		return fmt.Errorf("recommender: subscribe: %w", err)
-	}
-	r.running.Store(true)
-	defer r.running.Store(false)
-	w := newWriter(r, sub)
-	err = r.consume(ctx, sub, w)
-	return errors.Join(err, w.finish(ctx), sub.Close())
-}
-
-func (r *Recommender) consume(ctx context.Context, sub bus.Subscription, w *writer) error {
-	backoff := minBackoff
-	for {
-		head, patience := r.patience()
-		waiting, cancel := context.WithTimeout(ctx, patience)
-		b, err := sub.Next(waiting)
-		cancel()
-		switch {
-		case err == nil:
-			backoff = minBackoff
-			if b.Notice == bus.Delivery {
-				w.input += r.apply(b)
-			}
-		case ctx.Err() != nil:
-			return nil //nolint:nilerr // the end of ctx is the wish to stop
-		case errors.Is(err, bus.ErrClosed):
-			return fmt.Errorf("recommender: next: %w", err)
-		case errors.Is(err, context.DeadlineExceeded):
-			r.progress.settle(head)
-			if r.opt.Head == nil {
-				r.level.Store(true)
-			}
-		default:
-			r.log.Warn("reading from the bus failed; trying again", "error", err, "in", backoff)
-			if !pause(ctx, backoff) {
-				return nil
-			}
-			backoff = min(2*backoff, maxBackoff)
-		}
-		r.checkLevel()
-		w.step(ctx)
-	}
-}
-
-// patience returns the head of the bus, and how long to wait for a message: not
-// long while the head says that there is one.
-func (r *Recommender) patience() (bus.Positions, time.Duration) {
-	if r.opt.Head == nil {
-		return nil, tick
-	}
-	head := r.opt.Head()
-	if ok, _ := r.progress.reached(head); ok {
-		return head, tick
-	}
-	return head, shortTick
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// apply learns a batch and returns its bytes.
-func (r *Recommender) apply(b bus.Batch) (size int64) {
-	now := r.opt.Now()
-	var pending []*found
-	flush := func() {
-		r.state.mu.Lock()
-		for _, f := range pending {
-			r.state.learn(f)
-		}
-		r.state.mu.Unlock()
-		pending = pending[:0]
-	}
-	var published time.Time
-	for _, m := range b.Messages {
-		size += int64(len(m.Value))
-		for _, e := range r.opt.Parse(m.Value, now) {
-			if f := r.state.inspect(e, now); f != nil {
-				pending = append(pending, f)
-			}
-		}
-		if len(pending) >= atOnce {
-			flush()
-		}
-		published = m.Time
-	}
-	flush()
-	if b.Last != "" {
-		r.progress.advance(b.Partition, b.Last, published)
-	}
-	visible := r.opt.Now()
-	for _, m := range b.Messages {
-		if !m.Time.IsZero() && r.level.Load() {
-			r.metrics.freshness.Observe(max(0, visible.Sub(m.Time).Seconds()))
-		}
-	}
-	r.count()
-	return size
-}
-
 // count adds what was learned since the last call to the metrics.
 func (r *Recommender) count() {
-	r.state.mu.RLock()
-	c := r.state.counts
-	r.state.mu.RUnlock()
+	c := r.counts()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for kind := View; int(kind) < len(c.interactions); kind++ {
@@ -244,6 +133,13 @@ func (r *Recommender) count() {
 	r.reported = c
 }
 
+func (r *Recommender) counts() counts {
+	s := r.state.Load()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.counts
+}
+
 func (r *Recommender) checkLevel() {
 	if target := r.target.Load(); target != nil && !r.level.Load() {
 		if ok, _ := r.progress.reached(*target); ok {
@@ -252,11 +148,24 @@ func (r *Recommender) checkLevel() {
 	}
 }
 
+// NeedsRebuild reports whether what was learned is not what history holds without
+// those who were forgotten: the snapshot that was found is older than a tombstone,
+// or damaged, or a tombstone came since. Rebuild puts it right, with an empty
+// history if there is none.
+func (r *Recommender) NeedsRebuild() bool {
+	s := r.state.Load()
+	return s.partial || r.damaged.Load() || s.forgotten != r.opt.Forgotten()
+}
+
 // Ready returns nil once everything that was on the bus at the start is learned,
-// and why not before that.
+// and why not before that. A rebuild changes nothing about it, but where there was
+// no snapshot that could be served.
 func (r *Recommender) Ready() error {
 	if !r.running.Load() {
 		return errors.New("recommender: not running")
+	}
+	if r.state.Load().partial {
+		return errors.New("recommender: the snapshot was older than the last forgetting; learning anew from history")
 	}
 	if r.level.Load() {
 		return nil
@@ -306,26 +215,30 @@ type Status struct {
 	SnapshotAt    time.Time     `json:"snapshotAt"` // the last one written by this process
 	SnapshotBytes int64         `json:"snapshotBytes"`
 	SnapshotError string        `json:"snapshotError,omitempty"`
+	NeedsRebuild  bool          `json:"needsRebuild"` // see Recommender.NeedsRebuild
+	Rebuilding    *Rebuilding   `json:"rebuilding,omitempty"`
 }
 
 // Status returns how the room is.
 func (r *Recommender) Status() Status {
 	s := Status{Model: r.model(), Positions: r.progress.positions(), LagMillis: r.lag().Milliseconds(), BoundBytes: r.cfg.Bound()}
+	s.NeedsRebuild, s.Rebuilding = r.NeedsRebuild(), r.rebuild.Load().status()
 	if err := r.Ready(); err != nil {
 		s.Reason = err.Error()
 	} else {
 		s.Ready = true
 	}
-	r.state.mu.RLock()
-	s.Sessions, s.Neighbours = r.state.index.Sessions()
-	s.Items, s.Users, s.IndexBytes = r.state.index.Items(), r.state.users.len(), r.state.index.Bytes()
-	for _, n := range r.state.counts.interactions {
+	learned := r.state.Load()
+	learned.mu.RLock()
+	s.Sessions, s.Neighbours = learned.index.Sessions()
+	s.Items, s.Users, s.IndexBytes = learned.index.Items(), learned.users.len(), learned.index.Bytes()
+	for _, n := range learned.counts.interactions {
 		s.Interactions += n
 	}
-	s.Doubles, s.Late, s.Robots = r.state.counts.doubles, r.state.counts.late, r.state.counts.robots
-	s.AsOf = r.state.asOf()
-	s.PageItems = r.state.pageItems()
-	r.state.mu.RUnlock()
+	s.Doubles, s.Late, s.Robots = learned.counts.doubles, learned.counts.late, learned.counts.robots
+	s.AsOf = learned.asOf()
+	s.PageItems = learned.pageItems()
+	learned.mu.RUnlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.SnapshotAt, s.SnapshotBytes = r.last.at, r.last.size
@@ -337,9 +250,10 @@ func (r *Recommender) Status() Status {
 
 // Coverage says how much of what visitors look at becomes interactions.
 func (r *Recommender) Coverage() Coverage {
-	r.state.mu.RLock()
-	defer r.state.mu.RUnlock()
-	return r.state.coverage.report(r.state.pageItems())
+	s := r.state.Load()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.coverage.report(s.pageItems())
 }
 
 func (r *Recommender) model() string { return r.cfg.Algorithm.Name + "-1" }

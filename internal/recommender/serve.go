@@ -87,10 +87,11 @@ func (r *Recommender) answer(req *http.Request, want wanted) Answer {
 		a.LagMillis = max(1, r.lag().Milliseconds())
 	}
 	began := time.Now()
-	r.state.mu.RLock()
-	a.Items = r.state.recommend(want, &r.params)
-	a.AsOf = r.state.asOf()
-	r.state.mu.RUnlock()
+	learned := r.state.Load()
+	learned.mu.RLock()
+	a.Items = learned.recommend(want, &r.params)
+	a.AsOf = learned.asOf()
+	learned.mu.RUnlock()
 	r.metrics.seconds.Observe(time.Since(began).Seconds())
 	if a.Items == nil {
 		a.Items = []Item{}

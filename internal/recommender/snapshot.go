@@ -18,19 +18,25 @@ import (
 
 const (
 	snapshotName = "recommender.snapshot"
-	// snapshotMagic ends in the number of the format.
-	snapshotMagic = "FURROW-RECOMMENDER-1\n"
+	// snapshotMagic ends in the number of the format. The first format did not say
+	// who was forgotten: nobody.
+	snapshotMagic = "FURROW-RECOMMENDER-2\n"
+	firstMagic    = "FURROW-RECOMMENDER-1\n"
 )
 
 var (
 	errDamaged = errors.New("damaged or cut short")
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	// errOutdated is a snapshot that may hold what was forgotten since.
+	errOutdated = errors.New("learned before somebody was forgotten")
+	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
 )
 
 // encode writes down all that was learned and the positions it reflects. The
 // caller keeps the state from changing.
 func (s *state) encode(at bus.Positions) []byte {
 	b := append(make([]byte, 0, 1<<20), snapshotMagic...)
+	b = appendText(b, s.forgotten)
+	b = appendBool(b, s.partial)
 	b = binary.AppendUvarint(b, uint64(len(at)))
 	for partition, position := range at {
 		b = appendText(b, partition)
@@ -42,11 +48,7 @@ func (s *state) encode(at bus.Positions) []byte {
 		return binary.AppendVarint(appendKey(b, v.session), v.last)
 	})
 	b = appendWindow(b, s.events, func(b []byte, _ struct{}) []byte { return b })
-	ruled := uint64(0)
-	if s.ruled {
-		ruled = 1
-	}
-	b = binary.AppendUvarint(b, ruled)
+	b = appendBool(b, s.ruled)
 	b = binary.AppendVarint(b, s.newest)
 	b = s.coverage.append(b)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
@@ -82,6 +84,13 @@ func (c *coverage) append(b []byte) []byte {
 	return b
 }
 
+func appendBool(b []byte, yes bool) []byte {
+	if yes {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
 func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
@@ -100,16 +109,27 @@ func appendWindow[V any](b []byte, w *window[knn.Key, V], value func([]byte, V) 
 	return append(binary.AppendUvarint(b, n), body...)
 }
 
-// decode fills an empty state from a snapshot.
+// decode fills an empty state from a snapshot that was learned under the digest
+// that the state has.
 func (s *state) decode(b []byte) (bus.Positions, error) {
 	rest, ok := bytes.CutPrefix(b, []byte(snapshotMagic))
+	first := false
 	if !ok {
-		return nil, errors.New("of another format")
+		if rest, first = bytes.CutPrefix(b, []byte(firstMagic)); !first {
+			return nil, errors.New("of another format")
+		}
 	}
 	if len(rest) < 4 || crc32.Checksum(b[:len(b)-4], castagnoli) != binary.BigEndian.Uint32(b[len(b)-4:]) {
 		return nil, errDamaged
 	}
 	r := &reader{pack.Reader{Rest: rest[:len(rest)-4]}}
+	forgotten := ""
+	if !first {
+		forgotten, s.partial = r.text(), r.Count() == 1
+	}
+	if !r.Bad && forgotten != s.forgotten {
+		return nil, errOutdated
+	}
 	at := bus.Positions{}
 	for range r.Count() {
 		partition := r.text()
@@ -170,7 +190,8 @@ func (r *reader) key() knn.Key   { return knn.Key{r.uint64(), r.uint64()} }
 
 // load reads the snapshot in dir into an empty state. A snapshot that cannot be
 // read is set aside under another name, which is returned with the reason: what
-// it held is learned anew from the bus.
+// it held is learned anew from the bus. One that may hold what was forgotten stays
+// until the next is written over it, and the state is partial.
 func (s *state) load(dir string) (at bus.Positions, aside string, reason, err error) {
 	path := filepath.Join(dir, snapshotName)
 	b, err := os.ReadFile(path)
@@ -185,12 +206,35 @@ func (s *state) load(dir string) (at bus.Positions, aside string, reason, err er
 		return at, "", nil, nil
 	}
 	s.clear()
-	s.ruled, s.newest, s.coverage = false, 0, coverage{}
-	aside = path + ".damaged"
+	s.events = newWindow[knn.Key, struct{}](s.cfg.Limits.Events)
+	s.ruled, s.newest, s.coverage, s.partial = false, 0, coverage{}, false
+	if errors.Is(reason, errOutdated) {
+		s.partial = true
+		return nil, "", reason, nil
+	}
+	aside = path + damagedSuffix
 	if err := os.Rename(path, aside); err != nil {
 		return nil, "", nil, fmt.Errorf("recommender: set snapshot aside: %w", err)
 	}
 	return nil, aside, reason, nil
+}
+
+// damagedSuffix ends the name of a snapshot that was set aside.
+const damagedSuffix = ".damaged"
+
+// sweep removes what earlier snapshots left in dir: one that was set aside, and
+// what crashes left half written. They may hold what was forgotten.
+func sweep(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, snapshotName+".*.tmp"))
+	if err != nil {
+		return fmt.Errorf("recommender: remains of snapshots: %w", err)
+	}
+	for _, path := range append(left, filepath.Join(dir, snapshotName+damagedSuffix)) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("recommender: remains of snapshots: %w", err)
+		}
+	}
+	return nil
 }
 
 // store writes a snapshot so that either the old or the new one is there, whole,

@@ -12,7 +12,6 @@ import (
 // hold. Its methods are called from the loop.
 type writer struct {
 	r     *Recommender
-	sub   bus.Subscription
 	input int64 // bytes learned since the last snapshot began
 	next  time.Time
 	busy  chan snapshotResult // nil: none is being written
@@ -26,16 +25,16 @@ type snapshotResult struct {
 	err       error
 }
 
-func newWriter(r *Recommender, sub bus.Subscription) *writer {
-	return &writer{r: r, sub: sub, next: r.opt.Now().Add(r.cfg.Snapshot.Interval)}
+func newWriter(r *Recommender) *writer {
+	return &writer{r: r, next: r.opt.Now().Add(r.cfg.Snapshot.Interval)}
 }
 
 // step acknowledges a snapshot that is done and begins one that is due.
-func (w *writer) step(ctx context.Context) {
+func (w *writer) step(ctx context.Context, sub bus.Subscription) {
 	select {
 	case result := <-w.busy:
 		w.busy = nil
-		w.done(ctx, result)
+		w.done(ctx, sub, result)
 	default:
 	}
 	due := w.input >= w.r.cfg.Snapshot.Bytes || w.input > 0 && !w.r.opt.Now().Before(w.next)
@@ -47,39 +46,65 @@ func (w *writer) step(ctx context.Context) {
 // begin encodes the state, which stops learning but no request, and leaves the
 // writing to a goroutine.
 func (w *writer) begin() {
-	began := time.Now()
-	w.r.state.mu.RLock()
-	positions := w.r.progress.positions()
-	b := w.r.state.encode(positions)
-	w.r.state.mu.RUnlock()
-	w.r.metrics.pause.Observe(time.Since(began).Seconds())
+	snap := w.r.encode(w.r.state.Load(), w.r.progress.positions())
 	w.input = 0
 	w.next = w.r.opt.Now().Add(w.r.cfg.Snapshot.Interval)
 	busy := make(chan snapshotResult, 1)
 	w.busy = busy
-	go func() {
-		err := store(w.r.opt.Dir, b)
-		w.r.metrics.snapshot.Observe(time.Since(began).Seconds())
-		busy <- snapshotResult{at: w.r.opt.Now(), size: int64(len(b)), positions: positions, err: err}
-	}()
+	go func() { busy <- w.r.write(snap) }()
 }
 
-func (w *writer) done(ctx context.Context, result snapshotResult) {
-	w.r.mu.Lock()
-	w.r.lastErr = result.err
+// encoded is a snapshot that is not yet on disk.
+type encoded struct {
+	began     time.Time
+	bytes     []byte
+	positions bus.Positions
+}
+
+// encode takes a snapshot of a state that has applied the bus up to positions. The
+// caller sees to it that nothing is learned meanwhile.
+func (r *Recommender) encode(s *state, positions bus.Positions) encoded {
+	snap := encoded{began: time.Now(), positions: positions}
+	s.mu.RLock()
+	snap.bytes = s.encode(positions)
+	s.mu.RUnlock()
+	r.metrics.pause.Observe(time.Since(snap.began).Seconds())
+	return snap
+}
+
+func (r *Recommender) write(snap encoded) snapshotResult {
+	err := store(r.opt.Dir, snap.bytes)
+	r.metrics.snapshot.Observe(time.Since(snap.began).Seconds())
+	return snapshotResult{at: r.opt.Now(), size: int64(len(snap.bytes)), positions: snap.positions, err: err}
+}
+
+// note keeps what became of a snapshot for the status.
+func (r *Recommender) note(result snapshotResult) {
+	r.mu.Lock()
+	r.lastErr = result.err
 	if result.err == nil {
-		w.r.last = result
+		r.last = result
 	}
-	w.r.mu.Unlock()
+	r.mu.Unlock()
 	if result.err != nil {
-		w.r.metrics.failures.Inc()
+		r.metrics.failures.Inc()
+	} else {
+		r.metrics.snapshotSize.Set(float64(result.size))
+	}
+}
+
+func (w *writer) done(ctx context.Context, sub bus.Subscription, result snapshotResult) {
+	w.r.note(result)
+	if result.err != nil {
 		w.input++ // try again when the interval is over, even if nothing arrives
 		w.r.log.Error("writing the snapshot failed; the bus keeps what it would have held", "error", result.err)
 		return
 	}
-	w.r.metrics.snapshotSize.Set(float64(result.size))
+	if sub == nil {
+		return // the bus keeps more than is needed until the next snapshot
+	}
 	for partition, position := range result.positions {
-		err := w.sub.Ack(ctx, bus.Batch{Partition: partition, First: position, Last: position})
+		err := sub.Ack(ctx, bus.Batch{Partition: partition, First: position, Last: position})
 		if err != nil && !errors.Is(err, bus.ErrLost) {
 			w.r.log.Warn("acknowledging failed; the bus keeps more than is needed", "partition", partition, "error", err)
 		}
@@ -89,16 +114,23 @@ func (w *writer) done(ctx context.Context, result snapshotResult) {
 // ackTimeout bounds what acknowledging the last snapshot may take.
 const ackTimeout = 5 * time.Second
 
+// drain waits for a snapshot that is being written.
+func (w *writer) drain(ctx context.Context, sub bus.Subscription) {
+	if w.busy != nil {
+		result := <-w.busy
+		w.busy = nil
+		w.done(ctx, sub, result)
+	}
+}
+
 // finish writes what is not yet in a snapshot.
-func (w *writer) finish(ctx context.Context) error {
+func (w *writer) finish(ctx context.Context, sub bus.Subscription) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
 	defer cancel()
-	if w.busy != nil {
-		w.done(ctx, <-w.busy)
-	}
+	w.drain(ctx, sub)
 	if w.input > 0 {
 		w.begin()
-		w.done(ctx, <-w.busy)
+		w.drain(ctx, sub)
 	}
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
