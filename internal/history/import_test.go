@@ -105,7 +105,7 @@ func zipped(tb testing.TB, parts ...string) string {
 func TestImportMakesTheSameRows(t *testing.T) {
 	t.Parallel()
 	p := newPast(t)
-	p.week(150)
+	p.week(60)
 	live, text := p.db, p.exported()
 	half := strings.Index(text[len(text)/2:], "\n") + len(text)/2 - 100 // within a line
 	for i, form := range []string{text, strings.ReplaceAll(text, "\n", "\r\n"), "\ufeff" + strings.TrimSuffix(text, "\n") + "\n\n", zipped(t, text), zipped(t, text[:half], "", text[half:])} {
@@ -229,10 +229,11 @@ func TestImportKeepsWhatIsNoEvent(t *testing.T) {
 func TestImportGoesOnAfterAnEndAtAnyPoint(t *testing.T) {
 	t.Parallel()
 	p := newPast(t)
-	p.week(220)
+	p.week(60)
 	text := p.exported() + "not one\n"
 	wantEvents, _ := contents(t, p.db)
 	other := newPast(t)
+	other.often = true
 	random := rand.New(rand.NewPCG(5, 6))
 	resumed, fewest := 0, 0
 	for runs := 1; ; runs++ {
@@ -240,12 +241,12 @@ func TestImportGoesOnAfterAnEndAtAnyPoint(t *testing.T) {
 			t.Fatal("the import never ends")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		db := &flaky{Database: other.db, failAt: 4, endAt: 1 + random.Int64N(6), end: cancel}
-		ranges := &stopping{Archive: other.archive, left: random.IntN(9), end: cancel}
+		db := &flaky{Database: other.db, failAt: 4, endAt: 2 + random.Int64N(8), end: cancel}
+		ranges := &stopping{Archive: other.archive, left: 1 + random.IntN(6), end: cancel}
 		other.change = func(o *Options) { o.Database, o.Archive = db, ranges }
 		h := other.history()
-		h.ranges = rangeLimits{lines: 40, bytes: 1 << 20, hours: 5}
-		h.linesAtOnce = 30
+		h.ranges = rangeLimits{lines: 25, bytes: 1 << 20, hours: 5}
+		h.linesAtOnce = 15
 		r, err := h.Import(ctx, ImportSpec{Name: "export", Size: 1}, sourceOf(text), nil)
 		cancel()
 		if r.ResumedFrom > 0 {
@@ -261,7 +262,7 @@ func TestImportGoesOnAfterAnEndAtAnyPoint(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		if random.IntN(3) == 0 { // the machine was replaced, or the state was lost
+		if runs%4 == 2 { // the machine was replaced, or the state was lost
 			if err := os.RemoveAll(filepath.Join(other.dir, "state")); err != nil {
 				t.Fatal(err)
 			}

@@ -34,6 +34,7 @@ type past struct {
 	bus      *mem.Bus
 	enricher *enrich.Enricher
 	change   func(*Options)
+	often    bool // note how far operations are whenever they can
 	position int
 	sent     []bus.Message // raw, in order
 
@@ -102,7 +103,9 @@ func (p *past) history() *History {
 	if err != nil {
 		p.tb.Fatal(err)
 	}
-	h.saveEvery = 0
+	if p.often {
+		h.saveEvery = 0
+	}
 	h.patience = patience{attempts: 3, first: time.Millisecond, longest: 2 * time.Millisecond}
 	return h
 }

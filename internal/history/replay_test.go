@@ -43,7 +43,7 @@ func (p *past) stateFiles() []string {
 func TestReplayMakesTheSameDatabase(t *testing.T) {
 	t.Parallel()
 	p := newPast(t)
-	p.week(300)
+	p.week(150)
 	live := p.db
 	p.db = p.database("again.db")
 	first := p.replay(ReplaySpec{Target: ToDatabase})
@@ -181,7 +181,8 @@ func (f *flaky) Insert(ctx context.Context, rows []store.Row, bad []event.BadRow
 func TestReplayGoesOnAfterAnEndAtAnyPoint(t *testing.T) {
 	t.Parallel()
 	p := newPast(t)
-	p.week(200)
+	p.often = true
+	p.week(150)
 	live := p.db
 	p.db = p.database("again.db")
 	random := rand.New(rand.NewPCG(1, 2))
@@ -418,7 +419,7 @@ func TestAStateThatCannotBeReadIsNone(t *testing.T) {
 func TestEventsComeInOrder(t *testing.T) {
 	t.Parallel()
 	p := newPast(t)
-	p.week(200)
+	p.week(120)
 	all, _ := contents(t, p.db)
 	h := p.history()
 	h.spoolBytes = 20_000 // sorted on disk
