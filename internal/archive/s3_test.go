@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
 
 	"furrow/internal/archive/s3test"
@@ -353,6 +354,12 @@ func TestReplacedWhileRead(t *testing.T) {
 	if _, err := obj.ReadAt(make([]byte, 10), 2*blockBytes); !errors.Is(err, errReplaced) {
 		t.Errorf("bytes of two versions are mixed: %v", err)
 	}
+	if err := b.remove(t.Context(), "x.parquet"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := obj.ReadAt(make([]byte, 10), 2*blockBytes); !errors.Is(err, errGone) {
+		t.Errorf("deleted while read: %v", err)
+	}
 }
 
 func TestListAndRemoveManyPages(t *testing.T) {
@@ -648,6 +655,33 @@ func TestNoCredentials(t *testing.T) {
 	write(t, a, "0", 1, story(3)...)
 }
 
+// TestAsOnAWS uploads as it is done to AWS: over TLS, with checksums of our making
+// that follow the body.
+func TestAsOnAWS(t *testing.T) {
+	endpoint, certificate := s3test.TLS(t, sharedServer(t).Endpoint)
+	t.Setenv("AWS_CA_BUNDLE", certificate)
+	a, b := reach(t, s3Place(t), endpoint)
+	b.checksum = types.ChecksumAlgorithmCrc32
+	log := story(5)
+	write(t, a, "0", 1, log...)
+	wantExactly(t, a, log)
+	data := noise(11 << 20)
+	if err := b.put(t.Context(), localFile(t, data), "x.parquet"); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(content(t, b, "x.parquet"), data) {
+		t.Error("other bytes are stored")
+	}
+	if err := b.remove(t.Context(), "raw/"); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", "")
+	_, b = reach(t, s3Place(t), endpoint)
+	if _, err := b.open(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("an unknown certificate: %v", err)
+	}
+}
+
 func TestServerWithoutConditions(t *testing.T) {
 	t.Parallel()
 	f, a, b := behindFaults(t)
@@ -753,7 +787,7 @@ func TestLocations(t *testing.T) {
 		cfg := Default()
 		change(&cfg)
 		var keys []string
-		cfg.Validate(func(key, rule string) { keys = append(keys, key) })
+		cfg.Validate(func(key, _ string) { keys = append(keys, key) })
 		if fmt.Sprint(keys) != "["+key+"]" {
 			t.Errorf("want a problem with %s, found %v", key, keys)
 		}

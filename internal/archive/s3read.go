@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"strconv"
@@ -193,6 +194,9 @@ func (o *s3Object) fetch(off, n int64) error {
 		err := o.bucket.getRange(o.ctx, o.name, o.etag, from, to, func(body io.Reader) error {
 			return o.store(body, from, to-from)
 		})
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %w", errGone, err)
+		}
 		if err != nil {
 			return err
 		}

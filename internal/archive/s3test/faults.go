@@ -2,13 +2,17 @@ package s3test
 
 import (
 	"bytes"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -65,14 +69,7 @@ func NewFaults(tb testing.TB, upstream string) *Faults {
 	}
 	transport := &http.Transport{}
 	f := &Faults{counts: make(map[string]int)}
-	proxy := &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host // it is signed
-		},
-		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
-	}
+	proxy := through(target, transport)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.handle(w, r, proxy)
 	}))
@@ -83,6 +80,43 @@ func NewFaults(tb testing.TB, upstream string) *Faults {
 	})
 	f.Endpoint = server.URL
 	return f
+}
+
+// TLS starts a proxy that speaks TLS before a server, given as http://HOST:PORT. It
+// returns its address and the file with the certificate to trust.
+func TLS(tb testing.TB, upstream string) (endpoint, certificate string) {
+	tb.Helper()
+	target, err := url.Parse(upstream)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	transport := &http.Transport{}
+	server := httptest.NewUnstartedServer(through(target, transport))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // refused handshakes
+	server.StartTLS()
+	tb.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+		transport.CloseIdleConnections()
+	})
+	certificate = filepath.Join(tb.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(certificate, text, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return server.URL, certificate
+}
+
+// through passes requests on as they are.
+func through(target *url.URL, transport http.RoundTripper) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
 }
 
 // Next does something to the next so many requests that match says; nil matches
