@@ -244,7 +244,7 @@ func TestManyPasses(t *testing.T) {
 // TestOrderOfTheBus reads records of two partitions, some late, merged in steps.
 func TestOrderOfTheBus(t *testing.T) {
 	t.Parallel()
-	a := openAt(t, t.TempDir(), func(c *Config) { c.OpenHours = 1 })
+	a := openAt(t, quickDir(t), func(c *Config) { c.OpenHours = 1 })
 	n := 0
 	want := map[string][]string{}
 	add := func(partition string, count int) {
@@ -271,7 +271,7 @@ func TestOrderOfTheBus(t *testing.T) {
 		}
 	}
 	a.gens.target = 1 // what is merged stays
-	for range 3 {
+	for range 2 {
 		add("0", 12)
 		add("1", 11)
 		check()
@@ -296,7 +296,7 @@ func TestOrderOfTheBus(t *testing.T) {
 // TestTwoProcessesMerge lets two owners of one place merge at the same time.
 func TestTwoProcessesMerge(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := quickDir(t)
 	a := openAt(t, dir)
 	var log []Entry
 	for i := range 60 {

@@ -160,9 +160,9 @@ func (in *idsReader) next() (uint64, bool, error) {
 		delta-- // the first may be zero
 	}
 	in.any = true
-	in.last += delta
-	if in.last >= 1<<prefixBits {
+	if delta >= 1<<prefixBits-in.last {
 		return 0, false, errBadIDs
 	}
+	in.last += delta
 	return in.last, true, nil
 }
