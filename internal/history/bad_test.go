@@ -15,6 +15,7 @@ import (
 
 	"furrow/internal/bus"
 	"furrow/internal/event"
+	"furrow/internal/snowplow"
 	"furrow/internal/store"
 )
 
@@ -223,16 +224,25 @@ func TestWhatTheCollectorRefusedIsStuck(t *testing.T) {
 	}
 	thrift := []byte("no thrift")
 	id = event.NewRecordID(thrift)
-	other := event.BadRow{ID: event.BadRowID(id, -1), Record: id, Index: -1, Time: morning, Schema: "s", Failure: []byte(`{}`), Payload: thrift}
-	if _, err := w.db.Insert(t.Context(), nil, []event.BadRow{row, other}); err != nil {
+	other := event.BadRow{
+		ID: event.BadRowID(id, -1), Record: id, Index: -1, Time: morning, Failure: []byte(`{}`), Payload: thrift,
+		Schema: snowplow.PayloadFormatViolation,
+	}
+	line := []byte("a line\tof an import")
+	id = event.NewRecordID(line)
+	imported := event.BadRow{
+		ID: event.BadRowID(id, 0), Record: id, Time: morning, Failure: []byte(`{}`), Payload: line, Schema: snowplow.LoaderParsingError,
+	}
+	if _, err := w.db.Insert(t.Context(), nil, []event.BadRow{row, other, imported}); err != nil {
 		t.Fatal(err)
 	}
 	got := retryBad(t, w, BadRetrySpec{})
-	if got.Stuck != 1 || got.Fail != 1 || len(w.badRows()) != 2 {
+	if got.Stuck != 2 || got.Fail != 1 || len(w.badRows()) != 3 {
 		t.Errorf("%+v", got)
 	}
+	notes := map[string]string{row.Schema: stuckDoor, imported.Schema: stuckLine}
 	for _, c := range got.Causes {
-		if c.Stuck > 0 && c.Note != stuckDoor {
+		if c.Note != notes[c.Schema] {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -271,6 +281,31 @@ func TestRetrySelects(t *testing.T) {
 	last := retryBad(t, w, BadRetrySpec{BadSelect: BadSelect{IDs: ids}})
 	if last.Rows != 700 || last.Fail != 700 {
 		t.Errorf("by id: %+v", last)
+	}
+}
+
+// A retry must not bring somebody back onto the bus whom a forgetting has not taken
+// out of the bad rows yet.
+func TestRetryLeavesForgottenPeopleOut(t *testing.T) {
+	t.Parallel()
+	w := newForgetWorld(t)
+	w.send(post(morning, "", broken(1, "uid", "ann"), broken(2, "uid", "bob")), post(morning, "", broken(3, "uid", "ann")))
+	if _, err := w.set.Add([]string{"ann"}, noonish); err != nil {
+		t.Fatal(err)
+	}
+	w.enricher.lifted.Store(true)
+	got := retryBad(t, w, BadRetrySpec{})
+	raw := w.raw()
+	if got.Pass != 1 || got.Forgotten != 2 || len(raw) != 3 || w.known(eid(1), eid(2), eid(3)) != 1 {
+		t.Fatalf("%+v, %d records", got, len(raw))
+	}
+	if strings.Contains(string(raw[2]), "ann") || !strings.Contains(string(raw[2]), "bob") {
+		t.Errorf("published: %q", raw[2])
+	}
+	w.consume()
+	w.reconcile()
+	if len(w.badRows()) != 0 || w.known(eid(2)) != 1 {
+		t.Errorf("%d bad rows are left", len(w.badRows()))
 	}
 }
 

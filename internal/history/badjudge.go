@@ -12,6 +12,7 @@ import (
 
 	"furrow/internal/enrich"
 	"furrow/internal/event"
+	"furrow/internal/snowplow"
 	"furrow/internal/store"
 )
 
@@ -49,6 +50,7 @@ type verdict struct {
 const (
 	stuckDoor    = "made by the collector at the door, where there was no payload to keep: it cannot be retried"
 	stuckMissing = "its record is missing: it cannot be retried"
+	stuckLine    = "it did not come through the collector, as the lines of an import: import its source again"
 )
 
 // judge enriches a record again. It fails only when ctx ends.
@@ -109,6 +111,9 @@ func (j *judged) row(row *event.BadRow) verdict {
 		return verdict{outcome: Stuck, cause: j.stuck}
 	}
 	if whole := j.bad[event.WholeRecord]; whole != nil {
+		if j.result.Payload == nil && whole.Schema == snowplow.PayloadFormatViolation && row.Schema != whole.Schema {
+			return verdict{outcome: Stuck, cause: stuckLine} // no collector wrote it
+		}
 		return fails(whole)
 	}
 	if row.Index == event.WholeRecord {
