@@ -77,7 +77,7 @@ func TestCrashWorker(t *testing.T) {
 	for n := range 1000 {
 		rows, bad := crashRows(round, n)
 		insert(t, s, rows, bad...)
-		if _, err := fmt.Println("stored", n); err != nil {
+		if _, err := fmt.Fprintln(os.Stdout, "stored", n); err != nil {
 			t.Fatal(err)
 		}
 	}
