@@ -70,7 +70,7 @@ type BusCopies struct {
 
 // Failure is a part that an operation did not reach.
 type Failure struct {
-	Where string `json:"where"` // database, archive, recommender, receipt
+	Where string `json:"where"` // database, archive, recommender, receipt, or what is on its way
 	Error string `json:"error"`
 }
 
@@ -156,11 +156,16 @@ func (h *History) forget(ctx context.Context, users []string, report ForgetRepor
 	}
 	report.Tombstones = len(stones)
 	progress.report("waiting for what is on its way", 0, 0)
-	if err := h.settled(ctx); err != nil {
-		return report, fmt.Errorf("history: wait for what is on its way into the stores: %w; the tombstones stand, run it again", err)
-	}
 	sweep := &sweep{h: h, named: users, until: report.At, progress: progress}
+	unsettled := h.settled(ctx)
+	if ctx.Err() != nil {
+		return report, fmt.Errorf("history: wait for what is on its way into the stores: %w; the tombstones stand, run it again", unsettled)
+	}
+	sweep.unsettled = unsettled != nil
 	report.Database, report.Archive, report.Failed = sweep.stores(ctx)
+	if unsettled != nil {
+		report.Failed = append(report.Failed, Failure{"what is on its way into the stores", unsettled.Error()})
+	}
 	if err := h.relearn(ctx, job, progress); err != nil {
 		report.Failed = append(report.Failed, Failure{"recommender", err.Error()})
 	} else {
@@ -188,8 +193,14 @@ func (h *History) forget(ctx context.Context, users []string, report ForgetRepor
 // beginForgetting claims what forgetting and reconciling share.
 func (h *History) beginForgetting() (*job, error) { return h.begin("forget", struct{}{}) }
 
+// settleTimeout bounds how long a store that takes nothing keeps others from being
+// cleaned. The archive's open range may have to go to S3 meanwhile.
+const settleTimeout = 2 * time.Minute
+
 // settled waits until nothing can land that was enriched without the tombstones.
 func (h *History) settled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
 	if err := h.landed(ctx); err != nil || h.opts.Settle == nil {
 		return err
 	}

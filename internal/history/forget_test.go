@@ -220,6 +220,29 @@ func TestAStoreThatIsAway(t *testing.T) {
 	}
 }
 
+// While the recorder cannot let go, stores are cleaned and not taken for clean.
+func TestForgetThatCannotSettle(t *testing.T) {
+	t.Parallel()
+	w := household(t)
+	w.change = func(o *Options) { o.Settle = func(context.Context) error { return errAway } }
+	w.remake()
+	report, err := w.history.Forget(t.Context(), ForgetSpec{Users: []string{"ann"}}, nil)
+	if err != nil || report.Complete || report.Database.Events != 3 || report.Archive.Events != 3 || len(report.Failed) != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	for _, in := range []graveyard{w.db, w.archive} {
+		if stones, err := in.Buried(t.Context()); err != nil || len(stones) != 0 {
+			t.Errorf("%T: %v, %v", in, stones, err)
+		}
+	}
+	w.change = nil
+	w.remake()
+	w.forget("ann")
+	if stones, err := w.db.Buried(t.Context()); err != nil || len(stones) != 1 {
+		t.Errorf("%v, %v", stones, err)
+	}
+}
+
 // absent is a database that cannot be reached.
 type absent struct{ store.Database }
 

@@ -24,6 +24,9 @@ type sweep struct {
 	progress Progress
 	away     map[string]error // stores that were not reached just now
 	settle   bool             // wait for what is on its way before anything is taken out
+	// What is on its way may still land: the tombstones are not noted, so that the
+	// stores are cleaned again.
+	unsettled bool
 }
 
 // The stores, as reports name them.
@@ -90,7 +93,7 @@ func (s *sweep) database(ctx context.Context) (store.Forgotten, error) {
 			return total, err
 		}
 	}
-	return total, db.Bury(ctx, missing)
+	return total, s.bury(ctx, db, missing)
 }
 
 // archive applies the missing tombstones to the archive and notes them there.
@@ -107,12 +110,21 @@ func (s *sweep) archive(ctx context.Context) (archive.Forgotten, error) {
 	if err != nil {
 		return done, err
 	}
-	return done, files.Bury(ctx, missing)
+	return done, s.bury(ctx, files, missing)
 }
 
 // graveyard is the list of tombstones that a store keeps.
 type graveyard interface {
 	Buried(ctx context.Context) ([]tombstone.Tombstone, error)
+	Bury(ctx context.Context, stones []tombstone.Tombstone) error
+}
+
+// bury notes that the tombstones were applied.
+func (s *sweep) bury(ctx context.Context, in graveyard, stones []tombstone.Tombstone) error {
+	if s.unsettled {
+		return nil
+	}
+	return in.Bury(ctx, stones)
 }
 
 // missing returns the tombstones that were not applied to a store. When there are
