@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -30,13 +29,7 @@ func BenchmarkGrowth(b *testing.B) {
 
 func grow(b *testing.B, target int) {
 	b.Helper()
-	dir, err := os.MkdirTemp("", "furrow-growth")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "furrow.db")
-	s, err := Open(path, Default(), nil, slog.New(slog.DiscardHandler))
+	s, err := Open(filepath.Join(b.TempDir(), "furrow.db"), Default(), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

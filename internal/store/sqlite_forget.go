@@ -274,17 +274,21 @@ func (s *SQLite) scrub(ctx context.Context) error {
 }
 
 const (
-	logWait = 50 * time.Millisecond // for readers, while inserts wait too
-	logRest = 50 * time.Millisecond // between two tries
+	logWait  = 50 * time.Millisecond // for readers, while inserts wait too
+	logRest  = 50 * time.Millisecond // between two tries
+	logTries = 50                    // before somebody is told
 )
 
 // emptyLog folds the log into the file and truncates it, as soon as no reader
 // needs it.
 func (s *SQLite) emptyLog(ctx context.Context) error {
-	for {
+	for tries := 1; ; tries++ {
 		empty, err := s.truncateLog(ctx)
 		if err != nil || empty {
 			return err
+		}
+		if tries == logTries {
+			s.log.Warn("a reader holds the log of the database, forgetting waits until it ends", "path", s.path)
 		}
 		rest := time.NewTimer(logRest)
 		select {
