@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -112,7 +113,11 @@ func benchPostgres(b *testing.B) *Postgres {
 // Insert has.
 func benchBare(b *testing.B) *pgx.Conn {
 	b.Helper()
-	p := benchPostgres(b)
+	return benchBareOn(b, benchPostgres(b))
+}
+
+func benchBareOn(b *testing.B, p *Postgres) *pgx.Conn {
+	b.Helper()
 	put(b, p, samples(-1, 1, noon)) // makes the tables
 	c, err := p.write.acquire(b.Context())
 	if err != nil {
@@ -135,4 +140,35 @@ func benchBare(b *testing.B) *pgx.Conn {
 		}
 	}
 	return c.Conn
+}
+
+// BenchmarkPostgresShare takes turns between Insert and the bare copy of the same
+// rows on one server, so that whatever else the machine does falls on both.
+func BenchmarkPostgresShare(b *testing.B) {
+	server := pgtest.Start(b, pgtest.Fsync())
+	p := openPostgresAt(b, server.Database(b), Default())
+	conn := benchBareOn(b, p)
+	statement := strings.ReplaceAll(copyEvents, "atomic.events", "bare.events")
+	var ours, bare time.Duration
+	n := 0
+	for b.Loop() {
+		rows := samples(n, benchBatch, noon)
+		var batch pgBatch
+		batch.prepare(rows, nil)
+		n += benchBatch
+		start := time.Now()
+		if _, err := p.Insert(b.Context(), rows, nil); err != nil {
+			b.Fatal(err)
+		}
+		ours += time.Since(start)
+		start = time.Now()
+		reader := &copyReader{buf: batch.tuples.buf, spans: [][2]int{{0, len(batch.tuples.buf)}}, piece: []byte(copyHeader)}
+		if _, err := conn.PgConn().CopyFrom(b.Context(), reader, statement); err != nil {
+			b.Fatal(err)
+		}
+		bare += time.Since(start)
+	}
+	b.ReportMetric(float64(n)/ours.Seconds(), "rows/s")
+	b.ReportMetric(float64(n)/bare.Seconds(), "bare-rows/s")
+	b.ReportMetric(bare.Seconds()/ours.Seconds(), "share")
 }

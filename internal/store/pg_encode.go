@@ -31,6 +31,26 @@ const (
 	numericFraction = 16_383  // and after it
 )
 
+// pgColumn is what encoding a cell takes to know, looked up once.
+type pgColumn struct {
+	field    event.Field
+	kind     event.Kind
+	limit    int // characters, 0: none
+	required bool
+	double   bool // a decimal held as a double
+}
+
+var pgColumns = func() []pgColumn {
+	out := make([]pgColumn, 0, len(columns))
+	for _, f := range columns {
+		out = append(out, pgColumn{
+			field: f, kind: f.Kind(), limit: f.MaxLen(), required: required[f],
+			double: f.Kind() == event.Decimal && pgType(f) == "double precision",
+		})
+	}
+	return out
+}()
+
 // tuples encodes events for COPY.
 type tuples struct {
 	buf    []byte
@@ -42,16 +62,17 @@ type tuples struct {
 func (t *tuples) add(e *event.Event) error {
 	start := len(t.buf)
 	t.buf = binary.BigEndian.AppendUint16(t.buf, uint16(len(columns)+1)) //nolint:gosec // 132
-	for _, f := range columns {
-		c := e.Cell(f)
+	for i := range pgColumns {
+		column := &pgColumns[i]
+		c := e.Cell(column.field)
 		var err error
-		if c.Set {
-			err = t.cell(f, c)
-		} else {
+		switch {
+		case c.Set:
+			err = t.cell(column, c)
+		case column.required:
+			err = fmt.Errorf("%s is missing", column.field.Name())
+		default:
 			t.buf = append(t.buf, 0xff, 0xff, 0xff, 0xff)
-			if required[f] {
-				err = fmt.Errorf("%s is missing", f.Name())
-			}
 		}
 		if err != nil {
 			t.buf = t.buf[:start]
@@ -62,8 +83,9 @@ func (t *tuples) add(e *event.Event) error {
 	return nil
 }
 
-func (t *tuples) cell(f event.Field, c *event.Cell) error {
-	switch f.Kind() {
+func (t *tuples) cell(column *pgColumn, c *event.Cell) error {
+	f := column.field
+	switch column.kind {
 	case event.Int:
 		if c.Num != int64(int32(c.Num)) { //nolint:gosec // that is the question
 			return fmt.Errorf("%s %d is beyond 32 bits", f.Name(), c.Num)
@@ -78,7 +100,7 @@ func (t *tuples) cell(f event.Field, c *event.Cell) error {
 	case event.Float:
 		t.float64(widen(math.Float32frombits(uint32(c.Num)))) //nolint:gosec // holds 32 bits by contract
 	case event.Decimal:
-		return t.decimal(f, c.Text)
+		return t.decimal(column, c.Text)
 	case event.Time:
 		return t.time(f, c.Num)
 	case event.JSON:
@@ -87,7 +109,7 @@ func (t *tuples) cell(f event.Field, c *event.Cell) error {
 		t.buf = append(append(t.buf, 1), s...) // version 1 of jsonb's format is its text
 	default:
 		s := mendText(c.Text)
-		if limit := f.MaxLen(); limit > 0 && len(s) > limit {
+		if limit := column.limit; limit > 0 && len(s) > limit {
 			if n := utf8.RuneCountInString(s); n > limit {
 				return fmt.Errorf("%s has %d characters of at most %d", f.Name(), n, limit)
 			}
@@ -133,8 +155,9 @@ func (t *tuples) time(f event.Field, ms int64) error {
 	return nil
 }
 
-func (t *tuples) decimal(f event.Field, s string) error {
-	if pgType(f) == "double precision" {
+func (t *tuples) decimal(column *pgColumn, s string) error {
+	f := column.field
+	if column.double {
 		v, ok := decimal(s).(float64)
 		if !ok {
 			return fmt.Errorf("%s %q is no number", f.Name(), clip(s))
@@ -179,7 +202,11 @@ func (t *tuples) numeric(s string) error {
 	if groups == 0 {
 		weight = 0
 	}
-	for _, n := range [...]int{groups, weight, map[bool]int{true: 0x4000}[negative], max(fraction, 0)} {
+	sign := 0
+	if negative {
+		sign = 0x4000
+	}
+	for _, n := range [...]int{groups, weight, sign, max(fraction, 0)} {
 		t.buf = binary.BigEndian.AppendUint16(t.buf, uint16(n)) //nolint:gosec // two's complement, within the limits above
 	}
 	group, filled := uint16(0), lead

@@ -19,6 +19,7 @@ const (
 	// Each partition takes a dozen locks, of which a server has some thousands.
 	pgDaysPerBatch = 32
 	pgAttempts     = 8       // at one batch whose rows or partitions had to be seen to
+	pgTupleBytes   = 2500    // of a usual event
 	pgKeepBytes    = 8 << 20 // memory that is kept for the next batch
 )
 
@@ -85,7 +86,7 @@ func (b *pgBatch) prepare(rows []Row, bad []event.BadRow) {
 	b.bad = append(b.bad[:0], bad...)
 	b.refused = 0
 	b.items = slices.Grow(b.items[:0], len(rows))
-	b.tuples.buf = b.tuples.buf[:0]
+	b.tuples.buf = slices.Grow(b.tuples.buf[:0], len(rows)*pgTupleBytes)
 	for i, row := range rows {
 		from := len(b.tuples.buf)
 		id, ok := parseUUID(row.Event.ID())

@@ -120,8 +120,8 @@ func makePartitions(ctx context.Context, c *pgConn, days []pgDay) error {
 		return err
 	}
 	for _, d := range days {
-		var there bool
-		if err := c.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", "atomic."+d.partition()).Scan(&there); err != nil {
+		there, err := hasTable(ctx, c, d.partition())
+		if err != nil {
 			return err
 		}
 		if there {

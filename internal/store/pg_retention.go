@@ -243,8 +243,8 @@ func forgetSomeIDs(ctx context.Context, c *pgConn, day pgDay) (more bool, err er
 	if _, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(pgLockTables)); err != nil {
 		return false, err
 	}
-	var again bool
-	if err := c.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", "atomic."+day.partition()).Scan(&again); err != nil {
+	again, err := hasTable(ctx, c, day.partition())
+	if err != nil {
 		return false, err
 	}
 	if !again {

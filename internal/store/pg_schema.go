@@ -164,7 +164,7 @@ func upgradePostgres(ctx context.Context, c *pgConn, have *int) error {
 	*have = v
 	if v == 0 {
 		var there bool
-		if err := c.QueryRow(ctx, "SELECT to_regnamespace('atomic') IS NOT NULL").Scan(&there); err != nil {
+		if err := c.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'atomic')").Scan(&there); err != nil {
 			return err
 		}
 		if !there { // making it takes a right that its owner may not have given
@@ -196,11 +196,20 @@ func upgradePostgres(ctx context.Context, c *pgConn, have *int) error {
 
 // pgVersion is 0 for a database without our tables.
 func pgVersion(ctx context.Context, c *pgConn) (int, error) {
-	var there bool
-	if err := c.QueryRow(ctx, "SELECT to_regclass('atomic.schema_version') IS NOT NULL").Scan(&there); err != nil || !there {
+	there, err := hasTable(ctx, c, "schema_version")
+	if err != nil || !there {
 		return 0, err
 	}
 	var v int
-	err := c.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM atomic.schema_version").Scan(&v)
+	err = c.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM atomic.schema_version").Scan(&v)
 	return v, err
+}
+
+// hasTable looks into the catalogue itself: to_regclass and the like answer from
+// memory, and still say no when another process made the table while this one
+// waited for a lock.
+func hasTable(ctx context.Context, c *pgConn, name string) (there bool, err error) {
+	err = c.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'atomic' AND c.relname = $1)`, name).Scan(&there)
+	return there, err
 }

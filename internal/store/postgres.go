@@ -77,7 +77,7 @@ func OpenPostgres(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Pos
 // there is no URL, or none that can be shown safely.
 func (c Config) Place() string {
 	u, err := url.Parse(c.URL)
-	if err != nil || c.URL == "" {
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return ""
 	}
 	if _, ok := u.User.Password(); ok {
