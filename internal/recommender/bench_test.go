@@ -1,11 +1,13 @@
 package recommender
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"furrow/internal/bus"
+	"furrow/internal/event"
 )
 
 // BenchmarkFreshness publishes a click of one visitor and asks for another
@@ -64,4 +66,42 @@ func BenchmarkRequest(b *testing.B) {
 		i++
 		ask(b, l, fmt.Sprintf("/v1/recommend?session_id=s%d", i%4000))
 	}
+}
+
+// BenchmarkRebuild learns half a million events from a history in memory: what
+// reading and decoding history costs comes on top.
+func BenchmarkRebuild(b *testing.B) {
+	const n = 500_000
+	const agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
+	all := make([]*event.Event, n)
+	for i := range all {
+		all[i] = parsed(doc{
+			Session: fmt.Sprintf("s%d", i/5), Domain: fmt.Sprintf("d%d", i/20), Agent: agent,
+			Path: fmt.Sprintf("/product/p%d", i*7919%50_000), At: day0 + int64(i)*100,
+		})
+	}
+	history := History{Events: func(_ context.Context, since time.Time, fn func([]*event.Event) error) error {
+		for from := 0; from < n; from += 1000 {
+			if all[from+999].Time(event.CollectorTstamp).Before(since) {
+				continue
+			}
+			if err := fn(all[from : from+1000]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	r, err := New(Default(), Options{Dir: b.TempDir(), Parse: parseDoc})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	read := int64(0)
+	history.Progress = func(done int64) { read = done }
+	for b.Loop() {
+		if err := r.Rebuild(b.Context(), history); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(read)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }

@@ -226,5 +226,5 @@ func (c Config) index() knn.Config {
 func (c Config) Bound() int64 {
 	return c.index().Bound() +
 		int64(c.Limits.Items)*(standingBytes+maxPartners*partnerBytes) +
-		int64(c.Limits.Users)*userBytes + int64(c.Limits.Events)*seenBytes + coverageBytes
+		int64(c.Limits.Users)*userBytes + int64(c.Limits.Events)*seenBytes + coverageBytes + agentBytes
 }

@@ -2,6 +2,7 @@ package recommender
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -224,5 +225,51 @@ func TestRecall(t *testing.T) {
 	want := []bool{true, true, true, true, true, true, true, false, false, false, false, true, true}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestRebuildAcrossRuns begins a rebuild before Run, as a start with an outdated
+// snapshot does, and ends Run in the middle of another.
+func TestRebuildAcrossRuns(t *testing.T) {
+	t.Parallel()
+	f := newForgetful(t)
+	visit := func() { f.visit(fmt.Sprintf("u%d", f.d.len()), "tea", "pot", fmt.Sprintf("p%d", f.d.len()%7)) }
+	for range 20 {
+		visit()
+	}
+	r := f.open(t)
+	h := &recorded{d: f.d}
+	h.keep(40, 30)
+	var l *live
+	for round, change := range []func(){
+		func() { l = run(t, r); until(t, "running", r.running.Load) },
+		func() { l.stop() },
+	} {
+		for _, at := range []int{1, 2} {
+			if round == 1 && at == 1 {
+				continue // Run may be called once
+			}
+			h.passes = nil
+			h.step = func(pass int) {
+				visit()
+				if pass == at && (round == 1 || l == nil) {
+					change()
+				}
+			}
+			if err := r.Rebuild(t.Context(), h.history()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	visit()
+	again := f.open(t)
+	l = run(t, again)
+	ask(t, l, "/v1/recommend")
+	want := lived(t, f.d, func(*Config) {})
+	if diff := cmp.Diff(lists(t, want, nil), lists(t, again, nil)); diff != "" {
+		t.Error(diff)
+	}
+	if got, want := again.Coverage(), want.Coverage(); got.PageViews != want.PageViews || got.Interactions != want.Interactions {
+		t.Errorf("coverage %+v, want %+v", got, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +18,8 @@ type state struct {
 	mu       sync.RWMutex
 	cfg      Config
 	rules    []rule
-	ignore   *regexp.Regexp // user agents; nil: none
+	ignore   *regexp.Regexp  // user agents; nil: none
+	robots   map[string]bool // what ignore says of user agents that came before; only inspect uses it
 	index    *knn.Index
 	standing *standings
 	users    *window[knn.Key, visit]    // by visitor
@@ -42,6 +44,11 @@ const (
 	// Go's maps take up to about two and a half times their entries' bytes.
 	userBytes = (16 + 24) * 5 / 2
 	seenBytes = 16 * 5 / 2
+	// Few user agents make most of the traffic, and matching one takes longer than
+	// all else that is done with an event.
+	maxAgents   = 1024
+	maxAgentLen = 512
+	agentBytes  = maxAgents * (maxAgentLen + 64)
 )
 
 // counts are what became of events.
@@ -57,7 +64,7 @@ func newState(cfg Config) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &state{cfg: cfg, rules: rules, events: newWindow[knn.Key, struct{}](cfg.Limits.Events)}
+	s := &state{cfg: cfg, rules: rules, robots: map[string]bool{}, events: newWindow[knn.Key, struct{}](cfg.Limits.Events)}
 	if cfg.Ignore != "" {
 		if s.ignore, err = regexp.Compile(cfg.Ignore); err != nil {
 			return nil, err
@@ -93,8 +100,8 @@ type found struct {
 // zeroUUID is the network user id of a visitor who wants none.
 const zeroUUID = "00000000-0000-0000-0000-000000000000"
 
-// inspect reads an event; it takes no lock. It returns nil for an event that
-// cannot matter here.
+// inspect reads an event; it takes no lock, and is called from one goroutine. It
+// returns nil for an event that cannot matter here.
 func (s *state) inspect(e *event.Event, now time.Time) *found {
 	kind := e.Text(event.EventType)
 	if kind == "page_ping" {
@@ -108,7 +115,7 @@ func (s *state) inspect(e *event.Event, now time.Time) *found {
 	if f.network == zeroUUID {
 		f.network = ""
 	}
-	if agent := e.Text(event.Useragent); s.ignore != nil && agent != "" && s.ignore.MatchString(agent) {
+	if s.isRobot(e.Text(event.Useragent)) {
 		f.robot, f.id = true, hashed("event", e.ID())
 		return f
 	}
@@ -128,6 +135,24 @@ func (s *state) inspect(e *event.Event, now time.Time) *found {
 	f.at = when(e, now)
 	f.id = hashed("event", e.ID())
 	return f
+}
+
+func (s *state) isRobot(agent string) bool {
+	if s.ignore == nil || agent == "" {
+		return false
+	}
+	robot, known := s.robots[agent]
+	if known {
+		return robot
+	}
+	robot = s.ignore.MatchString(agent)
+	if len(agent) <= maxAgentLen {
+		if len(s.robots) >= maxAgents {
+			clear(s.robots)
+		}
+		s.robots[strings.Clone(agent)] = robot
+	}
+	return robot
 }
 
 // when returns the time of an event: the tracker's own, put right for its clock,

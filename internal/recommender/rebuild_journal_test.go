@@ -45,17 +45,23 @@ func TestRebuildOnAJournalThatForgets(t *testing.T) {
 	workers.Go(func() {
 		ticker := time.NewTicker(time.Millisecond)
 		defer ticker.Stop()
-		for i := 0; ctx.Err() == nil; i++ {
+		for i := 0; ctx.Err() == nil; {
 			<-ticker.C
-			record := doc{
-				Session: fmt.Sprintf("s%d", i/4%300), Domain: fmt.Sprintf("d%d", i/8%200),
-				Path: fmt.Sprintf("/product/p%d", i*7%61), At: day0 + int64(i)*20_000,
-			}.record()
-			if err := j.Publish(context.WithoutCancel(ctx), bus.Message{Stream: bus.Raw, Value: record}); err != nil {
+			var msgs []bus.Message
+			for range 5 { // one fsync for all of them
+				i++
+				msgs = append(msgs, bus.Message{Stream: bus.Raw, Value: doc{
+					Session: fmt.Sprintf("s%d", i/4%300), Domain: fmt.Sprintf("d%d", i/8%200),
+					Path: fmt.Sprintf("/product/p%d", i*7%61), At: day0 + int64(i)*20_000,
+				}.record()})
+			}
+			if err := j.Publish(context.WithoutCancel(ctx), msgs...); err != nil {
 				t.Error(err)
 				return
 			}
-			everything.publish(record)
+			for _, m := range msgs {
+				everything.publish(m.Value)
+			}
 		}
 	})
 	oldest := func() time.Time { return j.Status().Oldest }

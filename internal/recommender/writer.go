@@ -47,6 +47,7 @@ func (w *writer) step(ctx context.Context, sub bus.Subscription) {
 // writing to a goroutine.
 func (w *writer) begin() {
 	snap := w.r.encode(w.r.state.Load(), w.r.progress.positions())
+	w.r.metrics.pause.Observe(time.Since(snap.began).Seconds())
 	w.input = 0
 	w.next = w.r.opt.Now().Add(w.r.cfg.Snapshot.Interval)
 	busy := make(chan snapshotResult, 1)
@@ -68,7 +69,6 @@ func (r *Recommender) encode(s *state, positions bus.Positions) encoded {
 	s.mu.RLock()
 	snap.bytes = s.encode(positions)
 	s.mu.RUnlock()
-	r.metrics.pause.Observe(time.Since(snap.began).Seconds())
 	return snap
 }
 
