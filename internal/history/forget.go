@@ -50,7 +50,7 @@ type ForgetReport struct {
 
 	Identifiers int                `json:"identifiers"` // forgotten, linked ones included
 	Tombstones  int                `json:"tombstones"`
-	Database    *store.Forgotten   `json:"database,omitempty"` // nil: this process has none, or see Failed
+	Database    *store.Forgotten   `json:"database,omitempty"` // what went; nil: this process has none, or it was not reached, see Failed
 	Archive     *archive.Forgotten `json:"archive,omitempty"`
 	Rebuilt     bool               `json:"rebuilt"` // the recommender learned anew
 	Bus         *BusCopies         `json:"bus,omitempty"`

@@ -15,8 +15,8 @@ const probeTimeout = 10 * time.Second
 
 // ReconcileReport says what Reconcile did.
 type ReconcileReport struct {
-	Learned  int                `json:"learned"` // tombstones that a store had and this process did not
-	Database *store.Forgotten   `json:"database,omitempty"`
+	Learned  int                `json:"learned"`            // tombstones that a store had and this process did not
+	Database *store.Forgotten   `json:"database,omitempty"` // what went; nil when it lacked no tombstone
 	Archive  *archive.Forgotten `json:"archive,omitempty"`
 	Relearn  bool               `json:"relearn"` // the recommender is to learn anew: call Relearn once it runs
 	// Stores that are not clean yet: call Reconcile again.

@@ -37,19 +37,17 @@ const (
 
 type match func(userID, domainUserID, networkUserID string, collected time.Time) bool
 
-// stores cleans both stores. One that fails does not stop the other.
+// stores cleans both stores, and says what went out of those that lacked
+// tombstones. One that fails does not stop the other.
 func (s *sweep) stores(ctx context.Context) (database *store.Forgotten, files *archive.Forgotten, failed []Failure) {
+	var err error
 	if s.h.opts.Database != nil {
-		done, err := s.database(ctx)
-		database = &done
-		if err != nil {
+		if database, err = s.database(ctx); err != nil {
 			failed = append(failed, Failure{inDatabase, err.Error()})
 		}
 	}
 	if s.h.opts.Cleaner != nil {
-		done, err := s.archive(ctx)
-		files = &done
-		if err != nil {
+		if files, err = s.archive(ctx); err != nil {
 			failed = append(failed, Failure{inArchive, err.Error()})
 		}
 	}
@@ -57,13 +55,13 @@ func (s *sweep) stores(ctx context.Context) (database *store.Forgotten, files *a
 }
 
 // database applies the missing tombstones to the database and notes them there.
-func (s *sweep) database(ctx context.Context) (store.Forgotten, error) {
+func (s *sweep) database(ctx context.Context) (*store.Forgotten, error) {
 	db := s.h.opts.Database
-	var total store.Forgotten
 	missing, err := s.missing(ctx, inDatabase, db)
 	if err != nil || len(missing) == 0 {
-		return total, err
+		return nil, err
 	}
+	total := new(store.Forgotten)
 	s.progress.report("cleaning the database", 0, 0)
 	orders := map[time.Time][]string{}
 	if s.others(missing) {
@@ -97,20 +95,20 @@ func (s *sweep) database(ctx context.Context) (store.Forgotten, error) {
 }
 
 // archive applies the missing tombstones to the archive and notes them there.
-func (s *sweep) archive(ctx context.Context) (archive.Forgotten, error) {
+func (s *sweep) archive(ctx context.Context) (*archive.Forgotten, error) {
 	files := s.h.opts.Cleaner
 	missing, err := s.missing(ctx, inArchive, files)
 	if err != nil || len(missing) == 0 {
-		return archive.Forgotten{}, err
+		return nil, err
 	}
 	goes := s.match(missing)
 	done, err := files.Forget(ctx, archive.Forgetting{Until: latest(missing), Event: goes, Record: s.record(goes)}, func(done, total int) {
 		s.progress.report("cleaning the archive", int64(done), int64(total))
 	})
 	if err != nil {
-		return done, err
+		return &done, err
 	}
-	return done, s.bury(ctx, files, missing)
+	return &done, s.bury(ctx, files, missing)
 }
 
 // graveyard is the list of tombstones that a store keeps.
