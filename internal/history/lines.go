@@ -11,7 +11,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// maxLineBytes bounds a line; of a longer one its start is kept, so long, as a bad row.
+// Bounds of a line, and of what is kept of one that is longer.
 const (
 	maxLineBytes = 10 << 20
 	keptOfLong   = 1 << 20
