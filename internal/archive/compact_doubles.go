@@ -76,8 +76,8 @@ func (s *sieve) run(ctx context.Context) error {
 	if n := s.archive.gens.idsAtOnce; n > 0 {
 		perPass = n
 	}
-	passes := uint64(rows/perPass + 1)
-	step := math.MaxUint64/passes + 1 // 0 when there is one pass
+	passes := uint64(rows/perPass + 1) //nolint:gosec // of a number of rows
+	step := math.MaxUint64/passes + 1  // 0 when there is one pass
 	s.refs = make([]idRef, 0, min(rows, perPass+perPass/8))
 	for i := range passes {
 		s.lo, s.hi = i*step, (i+1)*step-1
@@ -293,22 +293,9 @@ func (a *Archive) eachID(ctx context.Context, f liveFile, fn func(row int64, key
 	var contents [copyRows]uint64
 	row := int64(0)
 	return in.scan(ctx, columns, func(c *cursor, n int) error {
-		err := c.next(0, n, func(first int, values []parquet.Value) error {
-			for i := range values {
-				keys[first+i] = keyOf(values[i].ByteArray())
-			}
-			return nil
-		})
+		err := c.cells(0, n, func(i int, v *parquet.Value) { keys[i] = keyOf(v.ByteArray()) })
 		if err == nil && len(columns) > 1 {
-			err = c.next(1, n, func(first int, values []parquet.Value) error {
-				for i := range values {
-					contents[first+i] = 0
-					if !values[i].IsNull() {
-						contents[first+i] = uint64(values[i].Int64()) //nolint:gosec // the bits of a hash
-					}
-				}
-				return nil
-			})
+			err = c.cells(1, n, func(i int, v *parquet.Value) { contents[i] = hashOf(v) })
 		}
 		if err != nil {
 			return err

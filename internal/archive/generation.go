@@ -16,13 +16,14 @@ import (
 	"time"
 )
 
-// ErrChanged: the files of an hour were replaced by another process while they
+// ErrChanged says that another process replaced the files of an hour while they
 // were being read, after rows of it had been handed out. Read that hour again.
 var ErrChanged = errors.New("archive: the files of an hour were replaced while it was read, read it again")
 
 const (
 	compactFolder = "_compact"
 	compactPrefix = "compact-"
+	redactPrefix  = "redacted-" // stands for one file of a range, and is still to be merged
 	importPrefix  = importStream + "-"
 	importStream  = "import"
 	maxRecord     = 256 << 20 // bytes of a decision: it names all replaced files of an hour
@@ -122,23 +123,32 @@ func parseDecision(name string) (hour, record, bool) {
 }
 
 // rewritten reports of which generation the file name is, and whether there is one:
-// compact-N-K or import-compact-N-K, which no range ever writes.
+// compact-N-K or redacted-N-K, of imported events with import- in front, which no
+// range ever writes.
 func rewritten(base string) (int, bool) {
 	s, ok := strings.CutSuffix(strings.TrimPrefix(base, importPrefix), fileSuffix)
 	if !ok {
 		return 0, false
 	}
-	s, ok = strings.CutPrefix(s, compactPrefix)
+	numbers, ok := strings.CutPrefix(s, compactPrefix)
 	if !ok {
-		return 0, false
+		if numbers, ok = strings.CutPrefix(s, redactPrefix); !ok {
+			return 0, false
+		}
 	}
-	number, part, ok := strings.Cut(s, "-")
+	number, part, ok := strings.Cut(numbers, "-")
 	if !ok || len(number) < 6 || len(part) < 3 {
 		return 0, false
 	}
 	n, err1 := strconv.ParseUint(number, 10, 31)
 	_, err2 := strconv.ParseUint(part, 10, 31)
 	return int(n), err1 == nil && err2 == nil
+}
+
+// merged reports whether the file name is of a merged file.
+func merged(base string) bool {
+	_, ok := rewritten(base)
+	return ok && strings.HasPrefix(strings.TrimPrefix(base, importPrefix), compactPrefix)
 }
 
 // readDecisions returns what was decided about an hour.
@@ -174,13 +184,7 @@ func (a *Archive) tryDecisions(ctx context.Context, h hour) (*hourState, error) 
 			return nil, err
 		}
 		if v.Outcome == outcomeCommitted {
-			s.committed, s.files = r.number, v.Files
-			for d := range numDatasets {
-				s.dead[d] = make(map[string]struct{})
-				for _, name := range v.Dead[d.String()] {
-					s.dead[d][name] = struct{}{}
-				}
-			}
+			s.take(r.number, v)
 			break
 		}
 	}
@@ -190,6 +194,17 @@ func (a *Archive) tryDecisions(ctx context.Context, h hour) (*hourState, error) 
 		}
 	}
 	return s, nil
+}
+
+// take makes the committed verdict of a generation the state.
+func (s *hourState) take(number int, v *verdict) {
+	s.committed, s.files = number, v.Files
+	for d := range numDatasets {
+		s.dead[d] = make(map[string]struct{})
+		for _, name := range v.Dead[d.String()] {
+			s.dead[d][name] = struct{}{}
+		}
+	}
 }
 
 // readVerdict reads a decision. A torn one was never answered as made, so it

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,12 +31,16 @@ func quick() string {
 
 func quickDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(quick(), "archive-*")
+	dir, err := os.MkdirTemp(quick(), "archive-*") //nolint:usetesting // in memory
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
+}
+
+func init() {
+	_ = flag.Set("rapid.checks", "25") // a default: each is a history on disk
 }
 
 // replayed is a log in which some events, records and bad rows come twice.
@@ -55,7 +60,8 @@ func TestCompactDiesAtEveryStep(t *testing.T) {
 	log, once := replayed(8)
 	for step := 0; ; step++ {
 		died := false
-		for _, after := range []bool{false, true} {
+		// Dying before a change is dying after the one before it.
+		for _, after := range []bool{true, false}[:1+1/(1+step)] {
 			dir := quickDir(t)
 			a := openAt(t, dir)
 			write(t, a, "0", 1, log[:5]...)
@@ -302,7 +308,8 @@ func TestForgetDiesAtEveryStep(t *testing.T) {
 	want := -1
 	for step := 0; ; step++ {
 		died := false
-		for _, after := range []bool{false, true} {
+		// Dying before a change is dying after the one before it.
+		for _, after := range []bool{true, false}[:1+1/(1+step)] {
 			dir := quickDir(t)
 			if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
 				t.Fatal(err)
@@ -560,7 +567,7 @@ func FuzzIDs(f *testing.F) {
 func TestHoursOfAnyHistory(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
-		dir, err := os.MkdirTemp(quick(), "archive-*")
+		dir, err := os.MkdirTemp(quick(), "archive-*") //nolint:usetesting // in memory, and gone after each run
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -590,6 +597,7 @@ type history struct {
 }
 
 func (h *history) step(t *testing.T, r *rapid.T) {
+	t.Helper()
 	h.merged = false
 	switch rapid.SampledFrom([]string{"range", "range", "again", "merge", "merge and die", "forget", "reopen"}).Draw(r, "step") {
 	case "range":
@@ -630,6 +638,7 @@ func (h *history) step(t *testing.T, r *rapid.T) {
 }
 
 func (h *history) add(t *testing.T, entries []Entry) {
+	t.Helper()
 	write(t, h.Archive, "0", 1+h.next, entries...)
 	h.next += len(entries)
 	for _, e := range entries {

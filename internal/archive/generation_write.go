@@ -218,19 +218,8 @@ func (a *Archive) abort(ctx context.Context, h hour, number int) error {
 // do not matter any more. It leaves an hour alone that is being read, and tells
 // that by false, or waits for its readers.
 func (a *Archive) sweep(ctx context.Context, h hour, wait bool) (bool, error) {
-	for {
-		pinned, unpinned := a.gens.pinned(h)
-		if !pinned {
-			break
-		}
-		if !wait {
-			return false, nil
-		}
-		select {
-		case <-unpinned:
-		case <-ctx.Done():
-			return false, fmt.Errorf("archive: wait for the readers of %s: %w", h.time(), ctx.Err())
-		}
+	if free, err := a.gens.free(ctx, h, wait); err != nil || !free {
+		return false, err
 	}
 	a.placing.Lock()
 	defer a.placing.Unlock()
@@ -238,25 +227,53 @@ func (a *Archive) sweep(ctx context.Context, h hour, wait bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, name := range all.dead {
+	names := all.dead
+	for _, kind := range []string{idsKind, verdictKind, intentKind} { // the intent last: it says that this is to do
+		for _, r := range all.state.records {
+			if r.kind == kind && all.state.outlived(r) {
+				names = append(names, r.name)
+			}
+		}
+	}
+	for _, name := range names {
 		if err := a.place.remove(ctx, name); err != nil {
 			return false, fmt.Errorf("archive: delete %s: %w", name, err)
 		}
 	}
-	s := all.state
-	for _, kind := range []string{idsKind, verdictKind, intentKind} { // the intent last: it says that this is to do
-		for _, r := range s.records {
-			old := r.number < s.committed || kind == intentKind && r.number <= s.decided || kind == idsKind && r.number <= s.decided && r.number != s.committed
-			if r.kind != kind || !old {
-				continue
-			}
-			if err := a.place.remove(ctx, r.name); err != nil {
-				return false, fmt.Errorf("archive: delete %s: %w", r.name, err)
-			}
-		}
-	}
 	a.restock(ctx, h)
 	return true, nil
+}
+
+// outlived reports whether an object does not matter any more once the files that do
+// not count are deleted. The newest verdict stays even if it says aborted: it keeps
+// its number from being used again.
+func (s *hourState) outlived(r record) bool {
+	if r.number < s.committed {
+		return true
+	}
+	switch r.kind {
+	case intentKind:
+		return r.number <= s.decided
+	case idsKind:
+		return r.number <= s.decided && r.number != s.committed
+	default:
+		return false
+	}
+}
+
+// free reports that nobody reads an hour; it may wait for that.
+func (g *generations) free(ctx context.Context, h hour, wait bool) (bool, error) {
+	for {
+		pinned, unpinned := g.pinned(h)
+		if !pinned || !wait {
+			return !pinned, nil
+		}
+		select {
+		case <-unpinned:
+		case <-ctx.Done():
+			return false, fmt.Errorf("archive: wait for the readers of %s: %w", h.time(), ctx.Err())
+		}
+	}
 }
 
 // restock takes stock of an hour again.
@@ -415,12 +432,15 @@ func (g *generation) verdict() verdict {
 }
 
 // outputName is the next file name of the generation in a dataset.
-func (g *generation) outputName(imported bool) string {
-	prefix := ""
-	if imported {
-		prefix = importPrefix
+func (g *generation) outputName(imported bool, stands string) string {
+	prefix := compactPrefix
+	if stands != "" {
+		prefix = redactPrefix
 	}
-	return fmt.Sprintf("%s%s%06d-%03d%s", prefix, compactPrefix, g.number, len(g.outputs), fileSuffix)
+	if imported {
+		prefix = importPrefix + prefix
+	}
+	return fmt.Sprintf("%s%06d-%03d%s", prefix, g.number, len(g.outputs), fileSuffix)
 }
 
 func (g *generation) local(name string) string { return filepath.Join(g.folder, name) }

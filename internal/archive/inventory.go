@@ -122,7 +122,7 @@ func (a *Archive) countInto(ctx context.Context, to inventory, prefix string) er
 	err := a.place.list(ctx, prefix, func(name string, size int64) error {
 		if d, h, ok := parseName(name); ok && dataFile(name) {
 			to.add(h, d, 1, size)
-			if _, merged := rewritten(path.Base(name)); !merged {
+			if !merged(path.Base(name)) {
 				a.gens.late(h)
 			}
 		}

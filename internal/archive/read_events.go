@@ -47,25 +47,12 @@ func (a *Archive) eachEvent(ctx context.Context, name string, fn func(*event.Eve
 	err = in.scan(ctx, columns, func(c *cursor, n int) error {
 		events := make([]event.Event, n)
 		for i, f := range eventFields {
-			if err := c.next(i, n, func(first int, values []parquet.Value) error {
-				for j := range values {
-					if !values[j].IsNull() {
-						setCell(&events[first+j], f, &values[j])
-					}
-				}
-				return nil
-			}); err != nil {
+			if err := c.cells(i, n, func(row int, v *parquet.Value) { setCell(&events[row], f, v) }); err != nil {
 				return fmt.Errorf("column %s: %w", f.Name(), err)
 			}
 		}
-		if err := c.next(len(eventFields), n, func(first int, values []parquet.Value) error {
-			for j := range values {
-				if !values[j].IsNull() {
-					events[first+j].Content = uint64(values[j].Int64()) //nolint:gosec // the bits of a hash
-				}
-			}
-			return nil
-		}); err != nil {
+		err := c.cells(len(eventFields), n, func(row int, v *parquet.Value) { events[row].Content = hashOf(v) })
+		if err != nil {
 			return err
 		}
 		for i := range events {
@@ -83,6 +70,9 @@ func (a *Archive) eachEvent(ctx context.Context, name string, fn func(*event.Eve
 
 // setCell is the inverse of eventFiller.
 func setCell(e *event.Event, f event.Field, v *parquet.Value) {
+	if v.IsNull() {
+		return
+	}
 	switch f.Kind() {
 	case event.Text, event.JSON:
 		e.SetText(f, string(v.ByteArray()))
@@ -179,13 +169,10 @@ func (a *Archive) CountRaw(ctx context.Context, from, to time.Time) (files, rows
 func (o *opened) countWithin(ctx context.Context, column string, from, to time.Time) (int64, error) {
 	rows := int64(0)
 	err := o.scan(ctx, o.columnsOf(column), func(c *cursor, n int) error {
-		return c.next(0, n, func(_ int, values []parquet.Value) error {
-			for i := range values {
-				if within(time.UnixMicro(values[i].Int64()), from, to) {
-					rows++
-				}
+		return c.cells(0, n, func(_ int, v *parquet.Value) {
+			if within(time.UnixMicro(v.Int64()), from, to) {
+				rows++
 			}
-			return nil
 		})
 	})
 	return rows, err

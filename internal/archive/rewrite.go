@@ -114,6 +114,24 @@ func (c *cursor) next(column, n int, fn func(first int, values []parquet.Value) 
 	return nil
 }
 
+// cells calls fn with each value of the next n rows of a column.
+func (c *cursor) cells(column, n int, fn func(row int, v *parquet.Value)) error {
+	return c.next(column, n, func(first int, values []parquet.Value) error {
+		for i := range values {
+			fn(first+i, &values[i])
+		}
+		return nil
+	})
+}
+
+// hashOf is the value of a content_hash, 0 when it is unknown.
+func hashOf(v *parquet.Value) uint64 {
+	if v.IsNull() {
+		return 0
+	}
+	return uint64(v.Int64()) //nolint:gosec // the bits of a hash
+}
+
 // scan goes through some columns of a file: fn is called for blocks of rows and
 // reads them with the cursor.
 func (o *opened) scan(ctx context.Context, columns []int, fn func(c *cursor, n int) error) error {
@@ -180,7 +198,7 @@ func (o *outlet[T]) writer() (*writer[T], error) {
 	if o.w != nil {
 		return o.w, nil
 	}
-	o.name = o.g.outputName(o.imported)
+	o.name = o.g.outputName(o.imported, o.stands)
 	w, err := newWriter(o.g.local(o.name), o.g.hour.time().Format("compact 2006-01-02 15"), o.set, o.fill, &o.g.archive.budget)
 	if err != nil {
 		return nil, err

@@ -176,29 +176,23 @@ func (f *forgetting) events(ctx context.Context, file liveFile) (bitmap, error) 
 	row := int64(0)
 	err = in.scan(ctx, in.columnsOf(names...), func(c *cursor, n int) error {
 		for i := range who {
-			if err := c.next(i, n, func(first int, values []parquet.Value) error {
-				for j := range values {
-					if b := values[j].ByteArray(); first+j > 0 && who[i][first+j-1] == string(b) {
-						who[i][first+j] = who[i][first+j-1]
-					} else {
-						who[i][first+j] = string(b)
-					}
+			cells := &who[i]
+			if err := c.cells(i, n, func(j int, v *parquet.Value) {
+				if b := v.ByteArray(); j > 0 && cells[j-1] == string(b) {
+					cells[j] = cells[j-1]
+				} else {
+					cells[j] = string(b)
 				}
-				return nil
 			}); err != nil {
 				return err
 			}
 		}
-		return c.next(3, n, func(first int, values []parquet.Value) error {
-			for j := range values {
-				k := first + j
-				if f.order.Event(who[0][k], who[1][k], who[2][k], time.UnixMicro(values[j].Int64()).UTC()) {
-					rows.set(row)
-					f.sum.Events++
-				}
-				row++
+		return c.cells(len(who), n, func(j int, v *parquet.Value) {
+			if f.order.Event(who[0][j], who[1][j], who[2][j], time.UnixMicro(v.Int64()).UTC()) {
+				rows.set(row)
+				f.sum.Events++
 			}
-			return nil
+			row++
 		})
 	})
 	return rows, err
