@@ -61,7 +61,7 @@ func BenchmarkBareSQLite(b *testing.B) {
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", path+"?_pragma=synchronous(FULL)&_pragma=cache_size(-65536)&_pragma=wal_autocheckpoint(2000)&_txlock=immediate")
+	db, err := sql.Open("sqlite", path+"?_pragma=synchronous(FULL)&_pragma=cache_size(-65536)&_pragma=wal_autocheckpoint(8192)&_txlock=immediate")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func bareInsert(b *testing.B, db *sql.DB, rows [][]any) error {
 		return err
 	}
 	defer tx.Rollback()
-	st, err := tx.Prepare(insertEvent())
+	st, err := tx.Prepare(insertEvent(columns))
 	if err != nil {
 		return err
 	}

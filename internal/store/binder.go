@@ -13,11 +13,13 @@ import (
 // arguments of the event before: neighbours share many cells (tracker, site,
 // browser, times), and what is equal is neither converted nor allocated again.
 type binder struct {
-	args []driver.NamedValue
-	last []event.Cell // what args hold, by column
-	text []byte
-	day  int64  // days since the epoch of the last time written
-	date []byte // its date, with the space after it
+	args  []driver.NamedValue // by column, then the content hash and the key among past ids
+	last  []event.Cell        // what args hold, by column
+	shape shape               // of the event
+	some  []driver.NamedValue // args without the columns that are null
+	text  []byte
+	day   int64  // days since the epoch of the last time written
+	date  []byte // its date, with the space after it
 }
 
 func newBinder() *binder {
@@ -33,12 +35,17 @@ func (b *binder) reset() {
 		b.args[i].Ordinal = i + 1
 	}
 	b.last = make([]event.Cell, len(columns))
+	b.some = nil
 }
 
-// bind returns the arguments of insertEvent.
-func (b *binder) bind(e *event.Event) []driver.NamedValue {
+// bind takes an event. With past set its arguments end in the key among past ids.
+func (b *binder) bind(e *event.Event, past bool) {
+	b.shape = shape{past: past}
 	for i, f := range columns {
 		c := e.Cell(f)
+		if c.Set {
+			b.shape.fill(i)
+		}
 		if *c == b.last[i] {
 			continue
 		}
@@ -46,14 +53,30 @@ func (b *binder) bind(e *event.Event) []driver.NamedValue {
 		b.args[i].Value = b.value(f, c)
 	}
 	b.args[len(columns)].Value = contentHash(e)
+	if past {
+		b.args[len(columns)+1].Value = pastKey(e.ID())
+	}
+}
+
+// all returns the arguments for all columns.
+func (b *binder) all() []driver.NamedValue {
+	if b.shape.past {
+		return b.args
+	}
 	return b.args[:len(columns)+1]
 }
 
-// bindNew returns the arguments of insertNewEvent.
-func (b *binder) bindNew(e *event.Event) []driver.NamedValue {
-	b.bind(e)
-	b.args[len(columns)+1].Value = pastKey(e.ID())
-	return b.args
+// filled returns the arguments for the columns of the shape. They are good until
+// the next call.
+func (b *binder) filled() []driver.NamedValue {
+	b.some = b.some[:0]
+	for i, a := range b.all() {
+		if i < len(columns) && !b.shape.fills(i) {
+			continue
+		}
+		b.some = append(b.some, driver.NamedValue{Ordinal: len(b.some) + 1, Value: a.Value})
+	}
+	return b.some
 }
 
 // contentHash is the hash as SQLite holds it: the same 64 bits, signed.

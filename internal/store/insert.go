@@ -101,13 +101,7 @@ func (s *SQLite) count(events, bad, past int64) error {
 }
 
 func (s *SQLite) insertRow(row Row, done *Inserted) error {
-	var n int64
-	var err error
-	if s.past {
-		n, err = s.newEvents.exec(s.binder.bindNew(row.Event))
-	} else {
-		n, err = s.events.exec(s.binder.bind(row.Event))
-	}
+	n, err := s.insertEvent(row.Event)
 	switch {
 	case err == nil && n > 0:
 		done.Events++
@@ -119,6 +113,23 @@ func (s *SQLite) insertRow(row Row, done *Inserted) error {
 		return s.insertBad(badRow(row, fmt.Sprintf("the database refuses the event: %v", err)), done)
 	default:
 		return err
+	}
+}
+
+// insertEvent stores an event unless its id is there, and returns how many rows it
+// stored.
+func (s *SQLite) insertEvent(e *event.Event) (int64, error) {
+	s.binder.bind(e, s.past)
+	st, err := s.shapes.statement(s.writer, s.binder.shape)
+	switch {
+	case err != nil:
+		return 0, err
+	case st != nil:
+		return st.exec(s.binder.filled())
+	case s.past:
+		return s.newEvents.exec(s.binder.all())
+	default:
+		return s.events.exec(s.binder.all())
 	}
 }
 

@@ -58,22 +58,23 @@ func createEvents() string {
 	return b.String()
 }
 
-func insertEvent() string {
-	into, values := insertInto()
+// insertEvent stores an event of which the other columns are null.
+func insertEvent(filled []event.Field) string {
+	into, values := insertInto(filled)
 	return into + " VALUES (" + values + ") ON CONFLICT(event_id) DO NOTHING"
 }
 
 // insertNewEvent is insertEvent for a database that remembers past ids; the last
 // argument is the event's key among them.
-func insertNewEvent() string {
-	into, values := insertInto()
+func insertNewEvent(filled []event.Field) string {
+	into, values := insertInto(filled)
 	return into + " SELECT " + values +
 		" WHERE NOT EXISTS (SELECT 1 FROM past_ids WHERE event_id = ?) ON CONFLICT(event_id) DO NOTHING"
 }
 
-func insertInto() (into, values string) {
-	names := make([]string, 0, len(columns)+1)
-	for _, f := range columns {
+func insertInto(filled []event.Field) (into, values string) {
+	names := make([]string, 0, len(filled)+1)
+	for _, f := range filled {
 		names = append(names, `"`+f.Name()+`"`)
 	}
 	names = append(names, "content_hash")

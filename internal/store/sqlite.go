@@ -28,6 +28,7 @@ type SQLite struct {
 	// newEvents is events for a database that remembers past ids.
 	newEvents *statement
 	past      bool // it does, in this transaction
+	shapes    shapes
 	bad       *statement
 	record    *statement
 	binder    *binder
@@ -46,6 +47,24 @@ var _ Database = (*SQLite)(nil)
 // as a person's sqlite3 shell.
 const busyTimeout = 5 * time.Second
 
+const (
+	pageSize = 8192
+	// The log is folded into the file when it has this many pages. Ids are random, so
+	// that nearly every event changes a page of their index that no other event of
+	// its batch does; the more batches a checkpoint spans, the fewer of these pages
+	// it writes.
+	maxLogPages = 8192
+	minLogPages = 2000
+)
+
+// logPages keeps the log small beside a file that is to stay small.
+func (s *SQLite) logPages() int64 {
+	if s.cfg.MaxBytes == 0 {
+		return maxLogPages
+	}
+	return min(max(s.cfg.MaxBytes/8/pageSize, minLogPages), maxLogPages)
+}
+
 var errClosed = errors.New("store: closed")
 
 // Open opens or creates the database at path, and brings its tables to this
@@ -58,6 +77,7 @@ func Open(path string, cfg Config, reg prometheus.Registerer, log *slog.Logger) 
 	s := &SQLite{
 		path: path, cfg: cfg, log: log, metrics: newMetrics(reg),
 		lock: make(chan struct{}, 1), vacuum: make(chan struct{}, 1), binder: newBinder(),
+		shapes: shapes{prepared: map[shape]*statement{}, seen: map[shape]int{}},
 	}
 	if cfg.DedupDays == 0 {
 		s.cfg.DedupDays = Default().DedupDays
@@ -88,7 +108,7 @@ func (s *SQLite) open() error {
 		fmt.Sprintf("busy_timeout=%d", busyTimeout.Milliseconds()),
 		// These two count only before the first table: larger pages because a row
 		// is some two kilobytes, and freed pages that can be given back.
-		"page_size=8192",
+		fmt.Sprintf("page_size=%d", pageSize),
 		"auto_vacuum=INCREMENTAL",
 		"journal_mode=WAL",
 		// A position is acknowledged after the commit, so the commit must be on
@@ -98,8 +118,8 @@ func (s *SQLite) open() error {
 		// is to be forgotten lies in free space that an earlier deletion made.
 		"secure_delete=ON",
 		fmt.Sprintf("cache_size=-%d", s.cfg.CacheBytes>>10),
-		"wal_autocheckpoint=2000",
-		"journal_size_limit=67108864",
+		fmt.Sprintf("wal_autocheckpoint=%d", s.logPages()),
+		fmt.Sprintf("journal_size_limit=%d", maxLogPages*pageSize),
 	}
 	for _, p := range pragmas {
 		if _, err := s.writer.first("PRAGMA " + p); err != nil {
@@ -109,10 +129,10 @@ func (s *SQLite) open() error {
 	if err := s.migrate(); err != nil {
 		return err
 	}
-	if s.events, err = s.writer.prepare(insertEvent()); err != nil {
+	if s.events, err = s.writer.prepare(insertEvent(columns)); err != nil {
 		return err
 	}
-	if s.newEvents, err = s.writer.prepare(insertNewEvent()); err != nil {
+	if s.newEvents, err = s.writer.prepare(insertNewEvent(columns)); err != nil {
 		return err
 	}
 	if s.bad, err = s.writer.prepare(insertFailure); err != nil {
@@ -210,5 +230,5 @@ func (s *SQLite) Close() error {
 			errs = append(errs, st.closer.Close())
 		}
 	}
-	return errors.Join(append(errs, s.writer.conn.Close())...)
+	return errors.Join(append(errs, s.shapes.close(), s.writer.conn.Close())...)
 }

@@ -249,7 +249,7 @@ func versionOne(tb testing.TB, path string, rows []Row) {
 	}
 	exec("INSERT INTO schema_version VALUES (1, '2026-11-22 12:00:00.000')")
 	for _, r := range rows {
-		exec(insertEvent(), plain(r.Event)...)
+		exec(insertEvent(columns), plain(r.Event)...)
 	}
 	exec(fmt.Sprintf("UPDATE totals SET rows = %d WHERE name = 'events'", len(rows)))
 }

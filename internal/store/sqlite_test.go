@@ -100,8 +100,12 @@ func TestBinderKeepsNothingOfTheRowBefore(t *testing.T) {
 	t.Parallel()
 	b := newBinder()
 	full, empty := sample(1, noon).Event, &event.Event{}
-	b.bind(full)
-	for i, a := range b.bind(empty)[:len(columns)] {
+	b.bind(full, true)
+	b.bind(empty, false)
+	if got := b.filled(); len(got) != 1 || got[0].Ordinal != 1 {
+		t.Errorf("an empty event has the arguments %v, want its hash", got)
+	}
+	for i, a := range b.all()[:len(columns)] {
 		if a.Value != nil {
 			t.Errorf("%s is %v, want null", columns[i].Name(), a.Value)
 		}
@@ -110,6 +114,61 @@ func TestBinderKeepsNothingOfTheRowBefore(t *testing.T) {
 		if got, want := b.time(ms), timeText(time.UnixMilli(ms)); got != want {
 			t.Errorf("%d is %s, want %s", ms, got, want)
 		}
+	}
+}
+
+// TestShapesOfEvents: many combinations of columns, common ones and strange ones.
+func TestShapesOfEvents(t *testing.T) {
+	t.Parallel()
+	for _, past := range []bool{false, true} {
+		s := open(t, Default())
+		if past {
+			if _, err := s.writer.exec("INSERT INTO past_ids VALUES ('x', 0, 20000)"); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.count(0, 0, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		optional := []event.Field{
+			event.UserID, event.PageURL, event.Contexts, event.GeoLatitude, event.BrCookies, event.Useragent, event.TrueTstamp,
+		}
+		var rows []Row
+		for n := range 6000 {
+			r := sample(n, noon)
+			r.Event.SetText(event.UserID, "someone")
+			r.Event.SetTime(event.TrueTstamp, noon)
+			for i, f := range optional {
+				if n/shapeAfter>>i&1 == 1 { // 94 shapes, more than are kept
+					r.Event.Clear(f)
+				}
+			}
+			if n%100 == 99 { // one that stays rare
+				r.Event.SetText(columns[n/100], "1")
+			}
+			rows = append(rows, r)
+		}
+		for _, some := range [][]Row{rows[:1000], rows[1000:], rows[:100]} {
+			insert(t, s, some)
+		}
+		if n := len(s.shapes.prepared); n == 0 || n > shapesMost {
+			t.Errorf("%d statements are kept", n)
+		}
+		b := newBinder()
+		for n := 0; n < len(rows); n += 37 {
+			e := rows[n].Event
+			b.bind(e, false)
+			got, ok, err := s.Event(t.Context(), e.ID())
+			if err != nil || !ok {
+				t.Fatalf("event %d: found %v, %v", n, ok, err)
+			}
+			for i, c := range got {
+				if want := b.args[i].Value; c.Value != want {
+					t.Fatalf("event %d: %s is %v, want %v", n, c.Name, c.Value, want)
+				}
+			}
+		}
+		checkTotals(t, s)
 	}
 }
 
