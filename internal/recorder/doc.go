@@ -8,6 +8,9 @@
 // repeated with backoff for as long as it takes; nothing is skipped. While both
 // groups are level, a record is enriched once for both.
 //
+// Settle is the barrier of forgetting: after it nothing lands that was enriched
+// before.
+//
 // The package refuses to judge records, which is for package enrich, and to keep
 // anything that is not on disk when Run has returned: it comes again.
 package recorder

@@ -16,6 +16,7 @@ import (
 	"furrow/internal/bus"
 	"furrow/internal/enrich"
 	"furrow/internal/event"
+	"furrow/internal/snowplow"
 	"furrow/internal/store"
 )
 
@@ -44,7 +45,7 @@ func (f *feed) enrich(ctx context.Context, who side, b bus.Batch) ([]enrich.Resu
 			}
 			m := &b.Messages[i]
 			if m.Stream == bus.Bad {
-				results[i] = fromDoor(m)
+				results[i] = f.door(m)
 				continue
 			}
 			result, err := f.share(ctx, who, b.Partition, m)
@@ -98,9 +99,13 @@ func (f *feed) judge(ctx context.Context, record []byte) (result enrich.Result, 
 	defer func() {
 		if p := recover(); p != nil {
 			id := event.NewRecordID(record)
+			if f.enricher.Forgets(record, collected(record)) {
+				result, err = enrich.Result{RecordID: id, Forgotten: 1}, nil
+				return
+			}
 			now := f.now()
 			f.log.Error("enrichment panicked, the record is kept as a bad row", "record", id.String(), "panic", fmt.Sprint(p))
-			result, err = enrich.Result{RecordID: id, Bad: []event.BadRow{{
+			result, err = enrich.Result{RecordID: id, Record: record, Bad: []event.BadRow{{
 				ID: event.BadRowID(id, event.WholeRecord), Record: id, Index: event.WholeRecord, Time: now,
 				Schema: store.GenericError, Failure: genericFailure(now, fmt.Sprintf("enrichment panicked: %v", p)),
 				Payload: bytes.Clone(record),
@@ -109,6 +114,25 @@ func (f *feed) judge(ctx context.Context, record []byte) (result enrich.Result, 
 	}()
 	f.metrics.enriched.Inc()
 	return f.enricher.Do(ctx, record, f.now())
+}
+
+// collected returns the time in a payload that is not understood otherwise, the zero
+// time when there is none.
+func collected(record []byte) time.Time {
+	payload, err := snowplow.DecodePayload(record)
+	if err != nil {
+		return time.Time{}
+	}
+	return payload.Time()
+}
+
+// door reads a bad row that the collector made, unless it tells of somebody who is
+// to be forgotten.
+func (f *feed) door(m *bus.Message) enrich.Result {
+	if f.enricher.Forgets(m.Value, m.Time) {
+		return enrich.Result{RecordID: event.NewRecordID(m.Value), Forgotten: 1}
+	}
+	return fromDoor(m)
 }
 
 // fromDoor reads a bad row that the collector made. Its record is the message: the
@@ -134,7 +158,7 @@ func fromDoor(m *bus.Message) enrich.Result {
 		row.Schema = store.GenericError
 		row.Failure = genericFailure(m.Time, "the bad row of the collector cannot be read")
 	}
-	return enrich.Result{RecordID: id, Bad: []event.BadRow{row}}
+	return enrich.Result{RecordID: id, Record: m.Value, Bad: []event.BadRow{row}}
 }
 
 func genericFailure(at time.Time, reason string) []byte {

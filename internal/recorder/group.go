@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"furrow/internal/bus"
+	"furrow/internal/enrich"
 )
 
 const (
@@ -36,11 +37,18 @@ type group struct {
 	ended    context.Context // of Run's caller: gather no more
 	deadline context.Context // ends the drain timeout later: give up
 
-	mu     sync.Mutex
-	status GroupStatus
+	mu      sync.Mutex
+	status  GroupStatus
+	running bool
+	asks    []chan<- error     // of those who wait until the group is settled
+	wake    context.CancelFunc // ends the wait for the bus; nil while there is none
 }
 
-func (g *group) start(ended, deadline context.Context) { g.ended, g.deadline = ended, deadline }
+func (g *group) start(ended, deadline context.Context) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended, g.deadline, g.running = ended, deadline, true
+}
 
 // outcome says what the end of a loop means for Run. What could not be stored
 // because of an orderly stop comes again and is no failure.
@@ -113,6 +121,7 @@ func (g *group) hold() error {
 		if !paused {
 			return nil
 		}
+		g.answer(fmt.Errorf("recorder: %s is paused and holds what it may not store: %s", g.name, reason))
 		if g.ended.Err() != nil {
 			return errPaused
 		}
@@ -145,19 +154,38 @@ func (g *group) works() {
 	}
 }
 
+// tally is what a load or a range holds.
+type tally struct {
+	records, events, bad, forgotten int
+	oldest, newest                  time.Time // publish times
+}
+
+func (t *tally) add(m *bus.Message, res *enrich.Result) {
+	t.records++
+	t.events += len(res.Events)
+	t.bad += len(res.Bad)
+	t.forgotten += res.Forgotten
+	t.oldest = earlier(t.oldest, m.Time)
+	if m.Time.After(t.newest) {
+		t.newest = m.Time
+	}
+}
+
 // handled counts what became durable and was acknowledged.
-func (g *group) handled(records, events, bad, doubles int, newest time.Time) {
-	g.metrics.records.Add(float64(records))
-	g.metrics.events.Add(float64(events))
-	g.metrics.bad.Add(float64(bad))
+func (g *group) handled(t *tally, doubles int) {
+	g.metrics.records.Add(float64(t.records))
+	g.metrics.events.Add(float64(t.events))
+	g.metrics.bad.Add(float64(t.bad))
+	g.metrics.forgotten.Add(float64(t.forgotten))
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.status.Records += int64(records)
-	g.status.Events += int64(events)
-	g.status.Bad += int64(bad)
+	g.status.Records += int64(t.records)
+	g.status.Events += int64(t.events)
+	g.status.Bad += int64(t.bad)
+	g.status.Forgotten += int64(t.forgotten)
 	g.status.Doubles += int64(doubles)
-	if newest.After(g.status.Newest) {
-		g.status.Newest = newest
+	if t.newest.After(g.status.Newest) {
+		g.status.Newest = t.newest
 	}
 }
 
@@ -194,8 +222,8 @@ func (g *group) ack(sub bus.Subscription, b bus.Batch) error {
 }
 
 type groupMetrics struct {
-	records, events, bad, retries prometheus.Counter
-	paused                        prometheus.Gauge
+	records, events, bad, forgotten, retries prometheus.Counter
+	paused                                   prometheus.Gauge
 }
 
 // earlier returns the earlier of two times of which either may be zero.

@@ -99,6 +99,16 @@ func (m *memo) fill(e *entry, result enrich.Result, size int64, ok bool) {
 	m.evict()
 }
 
+// empty lets go of all results. What is being filled is handed to those who wait for
+// it already, and to nobody else.
+func (m *memo) empty() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.entries {
+		m.drop(e)
+	}
+}
+
 func (m *memo) evict() {
 	for m.size > m.limit && m.order.Len() > 0 {
 		if e, ok := m.order.Front().Value.(*entry); ok {

@@ -9,6 +9,7 @@ type metrics struct {
 	records   *prometheus.CounterVec
 	events    *prometheus.CounterVec
 	bad       *prometheus.CounterVec
+	forgotten *prometheus.CounterVec
 	retries   *prometheus.CounterVec
 	paused    *prometheus.GaugeVec
 }
@@ -31,13 +32,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		records: counter("records_total", "Records acknowledged."),
 		events:  counter("events_total", "Events in the acknowledged records."),
 		bad:     counter("bad_rows_total", "Bad rows in the acknowledged records."),
+		forgotten: counter("forgotten_events_total",
+			"Events and bad rows in the acknowledged records that were left out because somebody is to be forgotten."),
 		retries: counter("retries_total", "Attempts that failed and were repeated."),
 		paused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "furrow_recorder_paused", Help: "1 while the disk reserve forbids writing.",
 		}, []string{"group"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.enriched, m.shared, m.freshness, m.records, m.events, m.bad, m.retries, m.paused)
+		reg.MustRegister(m.enriched, m.shared, m.freshness, m.records, m.events, m.bad, m.forgotten, m.retries, m.paused)
 	}
 	return m
 }
@@ -51,7 +54,7 @@ func (m *metrics) group(g *group, reg prometheus.Registerer) groupMetrics {
 	}
 	return groupMetrics{
 		records: m.records.WithLabelValues(g.name), events: m.events.WithLabelValues(g.name),
-		bad: m.bad.WithLabelValues(g.name), retries: m.retries.WithLabelValues(g.name),
+		bad: m.bad.WithLabelValues(g.name), forgotten: m.forgotten.WithLabelValues(g.name), retries: m.retries.WithLabelValues(g.name),
 		paused: m.paused.WithLabelValues(g.name),
 	}
 }

@@ -26,6 +26,9 @@ const (
 // Enricher turns a record into events and bad rows; it fails only when ctx ends.
 type Enricher interface {
 	Do(ctx context.Context, record []byte, now time.Time) (enrich.Result, error)
+	// Forgets says whether a record that is no payload, of that time, is to be left
+	// out.
+	Forgets(record []byte, at time.Time) bool
 }
 
 // Store keeps rows durably in one transaction, and may be given the same rows again.
@@ -131,7 +134,11 @@ func (r *Recorder) Run(ctx context.Context) error {
 			continue
 		}
 		l.group.start(ctx, deadline)
-		loops.Go(func() error { return l.group.outcome(l.run()) })
+		loops.Go(func() error {
+			err := l.group.outcome(l.run())
+			l.group.leave(err)
+			return err
+		})
 	}
 	return loops.Wait()
 }
@@ -151,6 +158,7 @@ type GroupStatus struct {
 	Records    int64         `json:"records"` // acknowledged since the start
 	Events     int64         `json:"events"`
 	Bad        int64         `json:"bad"`
+	Forgotten  int64         `json:"forgotten"`           // events and bad rows that were left out
 	Doubles    int64         `json:"doubles"`             // events the database had already; of the store only
 	Newest     time.Time     `json:"newest"`              // when the newest acknowledged record was published
 	Oldest     time.Time     `json:"oldest"`              // when the oldest record that is held and not acknowledged was published; zero: none

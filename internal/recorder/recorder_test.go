@@ -165,6 +165,7 @@ func TestStalledArchiveDoesNotDelayTheDatabase(t *testing.T) {
 	w.publish(0, 300)
 	w.stored(300)
 	w.eventually("an error of the archive", func() bool { return w.status(GroupArchive).Error != "" })
+	w.eventually("lag of the archive", func() bool { return w.status(GroupArchive).Lag > 0 })
 	fine.Store(true)
 	w.settled(300)
 	if s := w.status(GroupArchive); s.Error != "" {
@@ -452,6 +453,7 @@ func TestMetricNames(t *testing.T) {
 	}
 	want := []string{
 		"furrow_recorder_bad_rows_total", "furrow_recorder_enriched_records_total", "furrow_recorder_events_total",
+		"furrow_recorder_forgotten_events_total",
 		"furrow_recorder_freshness_seconds", "furrow_recorder_lag_seconds", "furrow_recorder_paused",
 		"furrow_recorder_records_total", "furrow_recorder_retries_total", "furrow_recorder_shared_records_total",
 	}

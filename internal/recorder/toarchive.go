@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -29,15 +30,16 @@ const (
 // errAgain asks for the positions since the last acknowledged ones once more.
 var errAgain = errors.New("recorder: a range has to begin again")
 
+// errSettled asks for the same, because somebody waits until nothing is held.
+var errSettled = errors.New("recorder: an open range is given up to settle")
+
 // span is the open range of one partition.
 type span struct {
 	archiveRange
-	first, last     bus.Position
-	records, events int
-	bad             int
-	oldest, newest  time.Time
-	declaredEnd     bus.Position // where an earlier owner declared that it ends
-	declared        bool
+	tally
+	first, last bus.Position
+	declaredEnd bus.Position // where an earlier owner declared that it ends
+	declared    bool
 }
 
 // toArchive moves records into ranges of the archive.
@@ -52,6 +54,10 @@ func (r *Recorder) runArchive() error {
 	g := r.archive
 	for {
 		err := r.archiveOnce()
+		if errors.Is(err, errSettled) && g.ended.Err() == nil {
+			g.answer(nil) // what was held has been dropped and comes again
+			continue
+		}
 		if !errors.Is(err, errAgain) || g.ended.Err() != nil {
 			return err
 		}
@@ -77,10 +83,19 @@ func (r *Recorder) archiveOnce() error {
 		t.g.waiting(time.Time{})
 	}()
 	for {
-		b, err := t.wait()
+		var b bus.Batch
+		var err error
+		settle := t.g.asked()
+		if !settle {
+			b, err = t.wait()
+		}
 		switch {
 		case t.g.ended.Err() != nil:
 			return t.drain()
+		case settle:
+			err = t.settle()
+		case errors.Is(err, context.Canceled):
+			continue // somebody asks to settle
 		case errors.Is(err, bus.ErrClosed):
 			return err
 		case errors.Is(err, context.DeadlineExceeded):
@@ -105,16 +120,21 @@ func (r *Recorder) archiveOnce() error {
 // wait asks the bus for records; while ranges are open it returns now and then,
 // so that they end in time.
 func (t *toArchive) wait() (bus.Batch, error) {
-	if len(t.spans) == 0 {
-		return t.sub.Next(t.g.ended)
-	}
-	ctx, cancel := context.WithTimeout(t.g.ended, rollCheck)
+	ctx, cancel := t.g.waitForBus()
 	defer cancel()
+	if len(t.spans) > 0 {
+		ctx, cancel = context.WithTimeout(ctx, rollCheck)
+		defer cancel()
+	}
 	return t.sub.Next(ctx)
 }
 
-func (t *toArchive) note() {
+// note tells how far behind the group is, with what it has just taken.
+func (t *toArchive) note(taken ...bus.Message) {
 	var oldest time.Time
+	if len(taken) > 0 {
+		oldest = taken[0].Time
+	}
 	for _, s := range t.spans {
 		oldest = earlier(oldest, s.oldest)
 	}
@@ -132,6 +152,7 @@ func (t *toArchive) handle(b bus.Batch) error {
 	case bus.Delivery:
 	}
 	if len(b.Messages) > 0 {
+		t.note(b.Messages...) // an archive that is away keeps us here for long
 		if err := t.g.hold(); err != nil {
 			return err
 		}
@@ -143,7 +164,7 @@ func (t *toArchive) handle(b bus.Batch) error {
 		}
 		for i, res := range results {
 			results[i] = enrich.Result{} // may be large, and is not needed further
-			if err := t.add(b.Partition, &piece.Messages[i], res); err != nil {
+			if err := t.add(b.Partition, &piece.Messages[i], &res); err != nil {
 				return err
 			}
 		}
@@ -171,8 +192,9 @@ func (t *toArchive) pass(b bus.Batch) error {
 }
 
 // add puts one record into the range of its partition, and commits the range
-// where it ends.
-func (t *toArchive) add(partition string, m *bus.Message, res enrich.Result) error {
+// where it ends. A record of which nothing is left names the range all the same, if
+// it is the first: what the range holds may change, but not which range it is.
+func (t *toArchive) add(partition string, m *bus.Message, res *enrich.Result) error {
 	s := t.spans[partition]
 	if s != nil && s.declared && m.Position > s.declaredEnd {
 		if err := t.commit(partition, s, s.declaredEnd); err != nil {
@@ -191,20 +213,17 @@ func (t *toArchive) add(partition string, m *bus.Message, res enrich.Result) err
 		at = res.Payload.Time()
 	}
 	entry := archive.Entry{
-		Record: m.Value, ID: res.RecordID, Key: m.Key, Time: at, Events: res.Events, Bad: res.Bad,
-		NoRaw: m.Stream != bus.Raw,
+		Record: res.Record, ID: res.RecordID, Key: m.Key, Time: at, Events: res.Events, Bad: res.Bad,
+		NoRaw: m.Stream != bus.Raw || res.Record == nil,
+	}
+	if !bytes.Equal(res.Record, m.Value) {
+		entry.Key = nil // it may be the identifier of somebody who was taken out
 	}
 	if err := s.Add(entry); err != nil {
 		return errors.Join(errAgain, err)
 	}
 	s.last = m.Position
-	s.records++
-	s.events += len(res.Events)
-	s.bad += len(res.Bad)
-	s.oldest = earlier(s.oldest, m.Time)
-	if m.Time.After(s.newest) {
-		s.newest = m.Time
-	}
+	s.add(m, res)
 	// The first record may show that what was declared is of another bus.
 	s.declaredEnd, s.declared = s.Intended()
 	if s.declared && m.Position == s.declaredEnd || s.Full(t.opts.Now()) {
@@ -246,7 +265,7 @@ func (t *toArchive) commit(partition string, s *span, last bus.Position) error {
 	if err := t.g.ack(t.sub, bus.Batch{Partition: partition, First: s.first, Last: last}); err != nil {
 		return err
 	}
-	t.g.handled(s.records, s.events, s.bad, 0, s.newest)
+	t.g.handled(&s.tally, 0)
 	return nil
 }
 
@@ -260,6 +279,23 @@ func (t *toArchive) roll() error {
 			}
 		}
 	}
+	return nil
+}
+
+// settle commits all open ranges for those who asked. One that can end only later is
+// dropped with the subscription, so that its records come again.
+func (t *toArchive) settle() error {
+	for _, p := range slices.Sorted(maps.Keys(t.spans)) {
+		if s := t.spans[p]; !s.declared {
+			if err := t.commit(p, s, s.last); err != nil {
+				return err
+			}
+		}
+	}
+	if len(t.spans) > 0 {
+		return errSettled
+	}
+	t.g.answer(nil)
 	return nil
 }
 

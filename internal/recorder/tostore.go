@@ -14,30 +14,24 @@ import (
 
 // load is what one transaction stores and acknowledges.
 type load struct {
+	tally
 	rows    []store.Row
-	bad     []event.BadRow
-	records int
-	bytes   int64     // in memory
-	begun   time.Time // when its first record was taken
-	oldest  time.Time // publish times
-	newest  time.Time
+	badRows []event.BadRow
+	bytes   int64       // in memory
+	begun   time.Time   // when its first record was taken
 	acks    []bus.Batch // the last one of each partition
 }
 
 func (l *load) add(b bus.Batch, results []enrich.Result) {
-	for i, res := range results {
-		l.bytes += resultBytes(b.Messages[i].Value, &results[i])
-		m := &b.Messages[i]
+	for i := range results {
+		res, m := &results[i], &b.Messages[i]
+		l.bytes += resultBytes(m.Value, res)
 		for _, e := range res.Events {
-			l.rows = append(l.rows, store.Row{Event: e, Record: m.Value})
+			l.rows = append(l.rows, store.Row{Event: e, Record: res.Record})
 		}
-		l.bad = append(l.bad, res.Bad...)
-		l.oldest = earlier(l.oldest, m.Time)
-		if m.Time.After(l.newest) {
-			l.newest = m.Time
-		}
+		l.badRows = append(l.badRows, res.Bad...)
+		l.tally.add(m, res)
 	}
-	l.records += len(results)
 	b.Messages = nil
 	for i := range l.acks {
 		if l.acks[i].Partition == b.Partition {
@@ -75,32 +69,42 @@ func (r *Recorder) runStore() error {
 	defer func() { _ = sub.Close() }() // what it would lose comes again
 	t := &toStore{Recorder: r, g: r.store, sub: sub, next: new(load)}
 	for {
-		stopped := t.gather()
-		if t.flight != nil {
-			if err := t.land(); err != nil {
-				return err
-			}
+		if done, err := t.step(); done || err != nil {
+			return err
 		}
-		if len(t.next.acks) > 0 && (stopped != nil || t.ripe()) {
-			t.launch()
-		}
-		if stopped == nil {
-			continue
-		}
-		if t.flight != nil {
-			if err := t.land(); err != nil {
-				return err
-			}
-		}
-		if t.g.ended.Err() != nil {
-			return nil
-		}
-		return stopped
+	}
+}
+
+// step gathers a load and launches it once the one before has landed. It is done
+// when Run is to end.
+func (t *toStore) step() (done bool, err error) {
+	stopped := t.gather()
+	if err := t.land(); err != nil {
+		return false, err
+	}
+	settle := stopped == nil && t.g.asked()
+	if len(t.next.acks) > 0 && (stopped != nil || settle || t.ripe()) {
+		t.launch()
+	}
+	if stopped == nil && !settle {
+		return false, nil
+	}
+	if err := t.land(); err != nil {
+		return false, err
+	}
+	switch {
+	case settle: // nothing is held, and nothing was enriched meanwhile
+		t.g.answer(nil)
+		return false, nil
+	case t.g.ended.Err() == nil:
+		return true, stopped
+	default:
+		return true, nil
 	}
 }
 
 func (t *toStore) full() bool {
-	return len(t.next.rows)+len(t.next.bad) >= t.cfg.BatchEvents || t.next.bytes >= t.cfg.BatchBytes
+	return len(t.next.rows)+len(t.next.badRows) >= t.cfg.BatchEvents || t.next.bytes >= t.cfg.BatchBytes
 }
 
 // crowded reports whether the loads hold so much already that the flight should
@@ -115,10 +119,10 @@ func (t *toStore) ripe() bool {
 	return t.full() || time.Since(t.next.begun) >= t.cfg.BatchAge
 }
 
-// gather takes records until the load is ripe or the flight has landed. It fails
-// when Run is to end or the bus was closed; what was gathered then still counts.
+// gather takes records until the load is ripe, the flight has landed or somebody
+// asks to settle. It fails when Run is to end or the bus was closed; what was gathered then still counts.
 func (t *toStore) gather() error {
-	for !t.full() && !t.crowded() {
+	for !t.full() && !t.crowded() && !t.g.asked() {
 		b, err := t.take()
 		switch {
 		case t.g.ended.Err() != nil:
@@ -126,7 +130,7 @@ func (t *toStore) gather() error {
 		case errors.Is(err, bus.ErrClosed):
 			return err
 		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-			return nil // the flight landed, or the load is old enough
+			return nil // the flight landed, the load is old enough, or somebody asks
 		case err != nil:
 			t.g.fails(err)
 			t.g.wait(t.g.ended, t.cfg.RetryMax)
@@ -165,7 +169,7 @@ func (t *toStore) take() (bus.Batch, error) {
 
 // wait asks the bus for records, for as long as there is nothing else to do.
 func (t *toStore) wait() (bus.Batch, error) {
-	ctx, cancel := context.WithCancel(t.g.ended)
+	ctx, cancel := t.g.waitForBus()
 	defer cancel()
 	switch {
 	case t.flight != nil:
@@ -199,15 +203,15 @@ func (t *toStore) launch() {
 // write makes the load durable and shows it to the tap. It returns how many of its
 // events the database had.
 func (t *toStore) write(l *load) (doubles int, err error) {
-	if l.records == 0 {
-		return 0, nil // a stretch of the bus without records for us
+	if len(l.rows)+len(l.badRows) == 0 {
+		return 0, nil // a stretch of the bus without records for us, or all forgotten
 	}
 	if err := t.g.hold(); err != nil {
 		return 0, err
 	}
 	var inserted store.Inserted
 	err = t.g.persist(nil, func(ctx context.Context) (err error) {
-		inserted, err = t.opts.Store.Insert(ctx, l.rows, l.bad)
+		inserted, err = t.opts.Store.Insert(ctx, l.rows, l.badRows)
 		return err
 	})
 	if err != nil {
@@ -219,14 +223,17 @@ func (t *toStore) write(l *load) (doubles int, err error) {
 		for i := range l.rows {
 			events[i] = l.rows[i].Event
 		}
-		t.opts.Tap.Recorded(events, l.bad)
+		t.opts.Tap.Recorded(events, l.badRows)
 	}
 	return inserted.Doubles, nil
 }
 
-// land waits for the flight and acknowledges what it stored.
+// land waits for the flight, if there is one, and acknowledges what it stored.
 func (t *toStore) land() error {
 	f := t.flight
+	if f == nil {
+		return nil
+	}
 	<-f.done.Done()
 	t.flight = nil
 	if f.err != nil {
@@ -237,8 +244,7 @@ func (t *toStore) land() error {
 			return err
 		}
 	}
-	l := f.load
-	t.g.handled(l.records, len(l.rows), len(l.bad), f.doubles, l.newest)
+	t.g.handled(&f.load.tally, f.doubles)
 	t.note()
 	return nil
 }

@@ -91,8 +91,9 @@ func TestLargeResultsDoNotPileUp(t *testing.T) { //nolint:paralleltest // see ab
 	if n := watch.stored.Load(); n != records*events {
 		t.Errorf("%d events, want %d", n, records*events)
 	}
-	// As DESIGN.md states, the archive's own memory, and what the test itself holds.
-	limit := uint64(2*w.cfg.BatchBytes+w.cfg.MemoBytes+2*each+w.archCfg.MemoryBytes) + 32<<20
+	// As DESIGN.md states, the archive's own memory, and what the test itself holds;
+	// what is allocated while the collector marks counts as live too.
+	limit := uint64(2*w.cfg.BatchBytes+w.cfg.MemoBytes+2*each+w.archCfg.MemoryBytes) + 48<<20
 	if peak := watch.highest.Load() - before; peak > limit {
 		t.Errorf("%d MB were held, want at most %d", peak>>20, limit>>20)
 	} else {

@@ -106,6 +106,8 @@ func (w *world) start() {
 	go func() { w.ended <- w.recorder.Run(ctx) }()
 }
 
+func (w *world) log() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 // stop ends the recorder and returns what Run said.
 func (w *world) stop() error {
 	if w.cancel == nil {
@@ -155,13 +157,13 @@ func id(n int) string {
 // eventually waits for a condition that other goroutines bring about.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-deadline:
-			w.t.Fatalf("waited 20 s for: %s; status %+v", what, w.recorder.Status())
+			w.t.Fatalf("waited a minute for: %s; status %+v", what, w.recorder.Status())
 		case err := <-w.ended:
 			w.ended <- err
 			w.t.Fatalf("recorder ended with %v while waiting for: %s", err, what)
@@ -271,6 +273,8 @@ func (c *counting) Do(ctx context.Context, record []byte, now time.Time) (enrich
 	}
 	return c.next.Do(ctx, record, now)
 }
+
+func (c *counting) Forgets(record []byte, at time.Time) bool { return c.next.Forgets(record, at) }
 
 var errStalled = errors.New("database is stalled")
 
