@@ -189,7 +189,16 @@ func TestEventIsOnceWithinTheWindow(t *testing.T) {
 // TestReplayIsMergedAway archives the same log twice, under other positions.
 func TestReplayIsMergedAway(t *testing.T) {
 	t.Parallel()
-	a := openAt(t, t.TempDir())
+	for name, where := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			replayIsMergedAway(t, openAt(t, where(t)))
+		})
+	}
+}
+
+func replayIsMergedAway(t *testing.T, a *Archive) {
+	t.Helper()
 	log := story(40)
 	if _, err := consume(a, log, 0, 7); err != nil {
 		t.Fatal(err)

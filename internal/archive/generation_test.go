@@ -249,7 +249,16 @@ func wantForgotten(t *testing.T, dir, user string, events int) {
 
 func TestForget(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	for name, where := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forgetAndLook(t, where(t))
+		})
+	}
+}
+
+func forgetAndLook(t *testing.T, dir string) {
+	t.Helper()
 	a := people(t, dir)
 	before := eventIDs(t, a, time.Time{}, time.Time{})
 	untouched := dataFilesOf(t, a, "events/date=2026-11-22/hour=14/")
