@@ -61,6 +61,9 @@ func (a *Archive) Compact(ctx context.Context, now time.Time) (Compacted, error)
 	if a.cfg.Compact.After <= 0 {
 		return sum, nil
 	}
+	if err := a.ensureStock(ctx); err != nil {
+		return sum, err
+	}
 	closed := a.closed(now)
 	a.gens.mu.Lock()
 	unswept := a.gens.unswept
