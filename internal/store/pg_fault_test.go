@@ -323,23 +323,21 @@ func TestPartitionsStandReady(t *testing.T) {
 	}
 	put(t, p, samples(0, 10, noon))
 	now := noon.AddDate(0, 0, 2)
-	err := p.reading(t.Context(), func(ctx context.Context, c *pgConn) error {
-		defer c.rollback(ctx)
-		if _, err := c.Exec(ctx, "BEGIN"); err != nil {
-			return err
-		}
-		if _, err := c.Exec(ctx, "SELECT FROM atomic.events LIMIT 1"); err != nil {
-			return err
-		}
-		if _, err := p.Trim(t.Context(), now); sqlState(err) != "55P03" {
-			t.Errorf("a partition that is read was dropped: %v", err)
-		}
-		put(t, p, samples(10, 10, now))
-		return nil
-	})
+	reader, err := p.write.acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, s := range []string{"BEGIN", "SELECT FROM atomic.events LIMIT 1"} {
+		if _, err := reader.Exec(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.Trim(t.Context(), now); sqlState(err) != "55P03" {
+		t.Errorf("a partition that is read was dropped: %v", err)
+	}
+	put(t, p, samples(10, 10, now))
+	reader.rollback(t.Context())
+	p.write.release(t.Context(), reader)
 	if got, err := p.Trim(t.Context(), now); err != nil || got.Events != 10 {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -218,10 +218,10 @@ $$ BEGIN IF NEW.platform = 'poison' THEN RAISE EXCEPTION 'too much of it'; END I
 	rows := samples(0, 500, noon)
 	want := Inserted{Events: 500}
 	for i := range rows {
-		switch {
-		case i%100 == 7:
+		switch i % 100 {
+		case 7:
 			rows[i].Event.SetText(event.AppID, "poison")
-		case i%100 == 99:
+		case 99:
 			rows[i].Event.SetText(event.Platform, "poison")
 		default:
 			continue

@@ -142,7 +142,7 @@ func start(options []Option) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	template, err := cluster()
+	from, err := cluster()
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func start(options []Option) (*Server, error) {
 	if s.reaper, err = reap(s.folder, t, true); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.folder))
 	}
-	if _, err := t.run("cp", "-a", "--reflink=auto", template, s.data()); err != nil {
+	if _, err := t.run("cp", "-a", "--reflink=auto", from.data, s.data()); err != nil {
 		s.reaper.end()
 		return nil, err
 	}
@@ -187,25 +187,29 @@ func (s *Server) start() error {
 	return nil
 }
 
-// clusterReaper is kept: a pipe that nobody holds is closed by the collector.
-var clusterReaper *reaper
+// template is the cluster that servers are copied from. It holds its reaper: a
+// pipe that nobody holds is closed by the collector.
+type template struct {
+	data   string
+	reaper *reaper
+}
 
-// cluster initialises the cluster that servers are copied from, once.
-var cluster = sync.OnceValues(func() (string, error) {
+// cluster initialises the template, once.
+var cluster = sync.OnceValues(func() (c template, err error) {
 	t, err := find()
 	if err != nil {
-		return "", err
+		return c, err
 	}
 	folder, err := t.folder()
 	if err != nil {
-		return "", err
+		return c, err
 	}
-	if clusterReaper, err = reap(folder, t, false); err != nil {
-		return "", err
+	if c.reaper, err = reap(folder, t, false); err != nil {
+		return c, err
 	}
-	data := filepath.Join(folder, "data")
-	_, err = t.run("initdb", "-D", data, "-A", "trust", "-U", "furrow", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-	return data, err
+	c.data = filepath.Join(folder, "data")
+	_, err = t.run("initdb", "-D", c.data, "-A", "trust", "-U", "furrow", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	return c, err
 })
 
 func freePort() (int, error) {
