@@ -22,16 +22,19 @@ func BenchmarkInsert(b *testing.B) {
 	}
 	defer s.Close()
 	b.ReportAllocs()
-	n := 0
+	n, used := 0, time.Duration(0)
 	for b.Loop() {
 		b.StopTimer()
 		rows := samples(n, benchBatch, noon)
 		n += benchBatch
 		b.StartTimer()
+		cpu := processorTime()
 		if _, err := s.Insert(b.Context(), rows, nil); err != nil {
 			b.Fatal(err)
 		}
+		used += processorTime() - cpu
 	}
+	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(n), "cpu-µs/row")
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
 	b.ReportMetric(float64(s.diskBytes())/float64(n), "B/row")
 }
@@ -68,7 +71,7 @@ func BenchmarkBareSQLite(b *testing.B) {
 	defer db.Close()
 	db.SetMaxOpenConns(1)
 	b.ReportAllocs()
-	n := 0
+	n, used := 0, time.Duration(0)
 	for b.Loop() {
 		b.StopTimer()
 		rows := make([][]any, 0, benchBatch)
@@ -77,10 +80,13 @@ func BenchmarkBareSQLite(b *testing.B) {
 		}
 		n += benchBatch
 		b.StartTimer()
+		cpu := processorTime()
 		if err := bareInsert(b, db, rows); err != nil {
 			b.Fatal(err)
 		}
+		used += processorTime() - cpu
 	}
+	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(n), "cpu-µs/row")
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "rows/s")
 }
 

@@ -137,7 +137,7 @@ func (s *SQLite) insertEvent(e *event.Event) (int64, error) {
 // another event with the same id is kept where it can be seen.
 func (s *SQLite) settle(row Row, done *Inserted) error {
 	id := row.Event.ID()
-	stored, err := s.writer.number(selectContent, id, pastKey(id))
+	stored, err := s.content.number(id, pastKey(id))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

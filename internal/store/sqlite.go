@@ -29,6 +29,7 @@ type SQLite struct {
 	newEvents *statement
 	past      bool // it does, in this transaction
 	shapes    shapes
+	content   *statement
 	bad       *statement
 	record    *statement
 	binder    *binder
@@ -135,6 +136,9 @@ func (s *SQLite) open() error {
 	if s.newEvents, err = s.writer.prepare(insertNewEvent(columns)); err != nil {
 		return err
 	}
+	if s.content, err = s.writer.prepare(selectContent); err != nil {
+		return err
+	}
 	if s.bad, err = s.writer.prepare(insertFailure); err != nil {
 		return err
 	}
@@ -225,7 +229,7 @@ func (s *SQLite) Close() error {
 		}
 		s.closed = true
 	}
-	for _, st := range []*statement{s.events, s.newEvents, s.bad, s.record} {
+	for _, st := range []*statement{s.events, s.newEvents, s.content, s.bad, s.record} {
 		if st != nil {
 			errs = append(errs, st.closer.Close())
 		}

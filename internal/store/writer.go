@@ -37,11 +37,15 @@ func (w *writer) exec(query string, args ...driver.Value) (int64, error) {
 }
 
 // number returns the first column of the first row as a number.
-func (w *writer) number(query string, args ...driver.Value) (int64, error) {
-	row, err := w.first(query, args...)
+func (w *writer) number(query string) (int64, error) {
+	row, err := w.first(query)
 	if err != nil {
 		return 0, err
 	}
+	return firstNumber(query, row)
+}
+
+func firstNumber(query string, row []driver.Value) (int64, error) {
 	if len(row) == 0 {
 		return 0, io.EOF
 	}
@@ -62,8 +66,12 @@ func (w *writer) first(query string, args ...driver.Value) ([]driver.Value, erro
 	if err != nil {
 		return nil, err
 	}
+	return firstRow(rows)
+}
+
+func firstRow(rows driver.Rows) ([]driver.Value, error) {
 	row := make([]driver.Value, len(rows.Columns()))
-	err = rows.Next(row)
+	err := rows.Next(row)
 	if errors.Is(err, io.EOF) {
 		return nil, rows.Close()
 	}
@@ -102,11 +110,12 @@ func (w *writer) prepare(query string) (*statement, error) {
 	if err != nil {
 		return nil, err
 	}
-	run, ok := st.(driver.StmtExecContext)
-	if !ok {
+	run, canRun := st.(driver.StmtExecContext)
+	ask, canAsk := st.(driver.StmtQueryContext)
+	if !canRun || !canAsk {
 		return nil, errors.Join(errors.New("the SQLite driver cannot execute statements"), st.Close())
 	}
-	return &statement{closer: st, run: run, forever: w.forever}, nil
+	return &statement{query: query, closer: st, run: run, ask: ask, forever: w.forever}, nil
 }
 
 func (w *writer) begin() error {
@@ -140,8 +149,10 @@ func (w *writer) rollback() {
 }
 
 type statement struct {
+	query   string
 	closer  driver.Stmt
 	run     driver.StmtExecContext
+	ask     driver.StmtQueryContext
 	forever context.Context
 }
 
@@ -151,6 +162,19 @@ func (s *statement) exec(args []driver.NamedValue) (int64, error) {
 		return 0, err
 	}
 	return r.RowsAffected()
+}
+
+// number is writer.number for a statement.
+func (s *statement) number(args ...driver.Value) (int64, error) {
+	rows, err := s.ask.QueryContext(s.forever, named(args))
+	if err != nil {
+		return 0, err
+	}
+	row, err := firstRow(rows)
+	if err != nil {
+		return 0, err
+	}
+	return firstNumber(s.query, row)
 }
 
 func named(args []driver.Value) []driver.NamedValue {
