@@ -77,10 +77,12 @@ func (r *Recorder) archiveOnce() error {
 	defer func() { _ = sub.Close() }() // what it would lose comes again
 	t := &toArchive{Recorder: r, g: r.archive, sub: sub, spans: map[string]*span{}}
 	defer func() {
-		for _, s := range t.spans {
+		for _, s := range t.spans { // their records come again: the group is as late as before
 			s.Abort()
 		}
-		t.g.waiting(time.Time{})
+		if len(t.spans) == 0 {
+			t.g.waiting(time.Time{})
+		}
 	}()
 	for {
 		var b bus.Batch
