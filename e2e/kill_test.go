@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,13 +24,7 @@ import (
 // is there that was not sent.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	rounds := 5
-	if s := os.Getenv("ROUNDS"); s != "" {
-		var err error
-		if rounds, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	rounds := rounds(t, 5)
 	dir := t.TempDir()
 	load := &load{sent: map[string]bool{}, answered: map[string]bool{}}
 	for round := range rounds {
@@ -89,6 +83,8 @@ type load struct {
 	next     int
 	sent     map[string]bool
 	answered map[string]bool
+	pace     time.Duration // of each client between requests
+	refused  atomic.Int64  // requests that were not answered 200
 }
 
 func (l *load) id() string {
@@ -119,7 +115,12 @@ func (l *load) run(ctx context.Context, p *process, round int) <-chan struct{} {
 				if err != nil {
 					return // killed; what was sent may or may not be stored
 				}
-				if status == http.StatusOK {
+				if l.pace > 0 {
+					pause(l.pace)
+				}
+				if status != http.StatusOK {
+					l.refused.Add(1)
+				} else {
 					l.mu.Lock()
 					for _, id := range ids {
 						l.answered[id] = true

@@ -61,6 +61,9 @@ Start with "furrow serve", or see it at work with "furrow demo".`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(serveCommand(), demoCommand(), tailCommand(), evaluateCommand(), checkCommand(), versionCommand())
+	root.AddCommand(
+		serveCommand(), demoCommand(), tailCommand(), replayCommand(), badCommand(), forgetCommand(), importCommand(),
+		evaluateCommand(), checkCommand(), versionCommand(),
+	)
 	return root
 }

@@ -28,10 +28,12 @@ import (
 	"furrow/internal/config"
 	"furrow/internal/enrich"
 	"furrow/internal/event"
+	"furrow/internal/history"
 	"furrow/internal/inspector"
 	"furrow/internal/recommender"
 	"furrow/internal/recorder"
 	"furrow/internal/store"
+	"furrow/internal/tombstone"
 	"furrow/web"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,11 +44,15 @@ import (
 type Options struct {
 	Version string // of the binary, for example 0.1.0
 	Log     *slog.Logger
+	// Offline builds what operations on the recorded history need, and no listener:
+	// Run is not called then.
+	Offline bool
 }
 
 // App is one Furrow process.
 type App struct {
 	cfg     config.Config
+	offline bool
 	version string
 	log     *slog.Logger
 	started time.Time
@@ -58,8 +64,10 @@ type App struct {
 
 	journal     *journal.Journal
 	collector   *collector.Collector
-	store       *store.SQLite
+	stones      *tombstone.Set
+	store       store.Database
 	archive     *archive.Archive
+	history     *history.History
 	recorder    *recorder.Recorder
 	recommender *recommender.Recommender
 	inspector   *inspector.Inspector
@@ -71,7 +79,8 @@ type App struct {
 // New builds the process: it takes the data folder, binds the listeners and opens
 // every store, or gives back all it took and says what is wrong.
 func New(cfg config.Config, opts Options) (*App, error) {
-	a := &App{cfg: cfg, version: opts.Version, log: opts.Log, started: time.Now(), registry: prometheus.NewRegistry()}
+	a := &App{cfg: cfg, offline: opts.Offline, version: opts.Version, log: opts.Log, started: time.Now(), registry: prometheus.NewRegistry()}
+	a.cfg.Store.DedupDays, a.cfg.Archive.DedupDays = cfg.Dedup.Days, cfg.Dedup.Days
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := a.build(); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -91,10 +100,12 @@ func (a *App) build() error {
 	if a.lock, err = journal.LockDir(dir); err != nil {
 		return err
 	}
-	if a.public, err = Listen(a.cfg.Listen, "--listen"); err != nil {
-		return err
+	if !a.offline {
+		if err := a.listen(); err != nil {
+			return err
+		}
 	}
-	if a.admin, err = Listen(a.cfg.Admin, "--admin"); err != nil {
+	if a.stones, err = tombstone.Open(filepath.Join(dir, "tombstones")); err != nil {
 		return err
 	}
 	if a.journal, err = journal.Open(filepath.Join(dir, "journal"), a.cfg.Bus.Journal, a.groups(), a.registry, a.component("journal")); err != nil {
@@ -102,15 +113,16 @@ func (a *App) build() error {
 	}
 	a.disk = newDisk(dir, a.cfg.Disk)
 	for _, role := range []struct {
-		name  string
-		build func() error
+		name   string
+		online bool // not for operations
+		build  func() error
 	}{
-		{config.RoleInspector, a.buildInspector},
-		{config.RoleRecorder, a.buildRecorder},
-		{config.RoleRecommender, a.buildRecommender},
-		{config.RoleCollector, a.buildCollector},
+		{config.RoleInspector, true, a.buildInspector},
+		{config.RoleRecorder, false, a.buildRecorder},
+		{config.RoleRecommender, false, a.buildRecommender},
+		{config.RoleCollector, true, a.buildCollector},
 	} {
-		if !a.cfg.Has(role.name) {
+		if !a.cfg.Has(role.name) || role.online && a.offline {
 			continue
 		}
 		if err := role.build(); err != nil {
@@ -118,6 +130,17 @@ func (a *App) build() error {
 		}
 	}
 	return nil
+}
+
+// listen binds the listeners, and leaves word where commands find the admin one.
+func (a *App) listen() (err error) {
+	if a.public, err = Listen(a.cfg.Listen, "--listen"); err != nil {
+		return err
+	}
+	if a.admin, err = Listen(a.cfg.Admin, "--admin"); err != nil {
+		return err
+	}
+	return a.lock.Note(reachable(a.admin.Addr()))
 }
 
 // groups are the consumers that the journal keeps records for.
@@ -135,7 +158,7 @@ func (a *App) groups() []string {
 func (a *App) component(name string) *slog.Logger { return a.log.With("component", name) }
 
 func (a *App) enricher() (*enrich.Enricher, error) {
-	return enrich.New(enrich.Options{Artifact: "furrow", Version: a.version})
+	return enrich.New(enrich.Options{Artifact: "furrow", Version: a.version, Forgotten: a.stones.Event})
 }
 
 func (a *App) buildCollector() error {
@@ -157,11 +180,17 @@ func (a *App) buildRecorder() error {
 	if err != nil {
 		return err
 	}
-	if a.store, err = store.Open(filepath.Join(a.cfg.DataDir, "furrow.db"), a.cfg.Store, a.registry, a.component("store")); err != nil {
+	if a.store, err = a.openStore(); err != nil {
 		return err
 	}
 	if a.archive, err = archive.Open(filepath.Join(a.cfg.DataDir, "archive"), a.cfg.Archive, a.registry, a.component("archive")); err != nil {
 		return err
+	}
+	if err := a.buildHistory(enricher); err != nil {
+		return err
+	}
+	if a.offline {
+		return nil
 	}
 	opts := recorder.Options{
 		Bus: a.journal, Enricher: enricher, Store: a.store, Archive: a.archive,
@@ -172,6 +201,13 @@ func (a *App) buildRecorder() error {
 	}
 	a.recorder, err = recorder.New(a.cfg.Recorder, opts)
 	return err
+}
+
+func (a *App) openStore() (store.Database, error) {
+	if a.cfg.Store.URL != "" {
+		return store.OpenPostgres(a.cfg.Store, a.registry, a.component("store"))
+	}
+	return store.Open(filepath.Join(a.cfg.DataDir, "furrow.db"), a.cfg.Store, a.registry, a.component("store"))
 }
 
 func (a *App) buildRecommender() error {
@@ -186,6 +222,7 @@ func (a *App) buildRecommender() error {
 		Parse: func(record []byte, now time.Time) []*event.Event {
 			return enricher.Parse(record, now).Events
 		},
+		Forgotten:  a.stones.Digest,
 		Registerer: a.registry, Log: a.component("recommender"), Now: time.Now,
 	})
 	return err
@@ -195,7 +232,7 @@ func (a *App) buildInspector() error {
 	var err error
 	a.inspector, err = inspector.New(a.cfg.Inspector, inspector.Options{
 		UI: web.UI(), Status: a.status, Health: a.health, Coverage: a.coverage, SendTest: a.sendTest,
-		Recommend: http.HandlerFunc(a.serveV1), AllowedHosts: []string{a.cfg.Admin},
+		Recommend: http.HandlerFunc(a.serveV1), Operations: http.HandlerFunc(a.serveOperation), AllowedHosts: []string{a.cfg.Admin},
 		Gatherer: a.registry, Registerer: a.registry, Log: a.component("inspector"), Now: time.Now,
 	})
 	return err
@@ -220,8 +257,9 @@ func (a *App) accepting() error {
 func (a *App) Run(ctx context.Context) error {
 	consumers := newStage(ctx)
 	if a.recorder != nil {
-		consumers.start("recorder", a.recorder.Run)
+		consumers.start("recorder", a.record)
 		consumers.start("retention", a.retain)
+		consumers.start("history", a.tend)
 	}
 	if a.recommender != nil {
 		consumers.start("recommender", a.recommender.Run)
@@ -282,6 +320,9 @@ func (a *App) report() {
 // close gives back what New took, in reverse.
 func (a *App) close() error {
 	var errs []error
+	if a.archive != nil {
+		a.archive.Close()
+	}
 	if a.store != nil {
 		errs = append(errs, a.store.Close())
 	}

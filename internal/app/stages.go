@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -129,13 +128,13 @@ func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 func (a *App) storages() (database, archived *inspector.Storage) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	database = &inspector.Storage{Path: filepath.Join(a.cfg.DataDir, "furrow.db")}
+	database = &inspector.Storage{}
 	if st, err := a.store.Status(ctx); err == nil {
-		database.Rows, database.BadRows, database.Bytes, database.BytesPerEvent = st.Events, st.Bad, st.Bytes, float64(st.BytesPerEvent)
+		database.Path, database.Rows, database.BadRows, database.Bytes, database.BytesPerEvent = st.Path, st.Events, st.Bad, st.Bytes, float64(st.BytesPerEvent)
 	}
 	st := a.archive.Status()
 	archived = &inspector.Storage{
-		Path: filepath.Join(a.cfg.DataDir, "archive"), Rows: st.Rows["events"], BadRows: st.Rows["bad"], BytesPerEvent: st.BytesPerEvent,
+		Path: a.archive.Place(), Rows: st.Rows["events"], BadRows: st.Rows["bad"], BytesPerEvent: st.BytesPerEvent,
 	}
 	for _, n := range st.Bytes {
 		archived.Bytes += n

@@ -25,6 +25,7 @@ type Options struct {
 	Coverage     func() Coverage
 	SendTest     func(context.Context) (eventID string, err error) // sends an event through the collector, like any visitor
 	Recommend    http.Handler                                      // answers GET /v1/recommend; lets the page try it from its own origin
+	Operations   http.Handler                                      // answers POST /api/history/…, what commands have a running Furrow do
 	Gatherer     prometheus.Gatherer
 	Registerer   prometheus.Registerer
 	Log          *slog.Logger
@@ -107,6 +108,14 @@ func (in *Inspector) Run(ctx context.Context) error {
 	return nil
 }
 
+// Clear empties the view, for when somebody in it is to be forgotten.
+func (in *Inspector) Clear() {
+	in.events.clear()
+	in.bad.clear()
+	in.metrics.ringSize.WithLabelValues("events").Set(0)
+	in.metrics.ringSize.WithLabelValues("bad").Set(0)
+}
+
 // Recorded is the recorder's tap: call it with what has just been stored. It
 // copies what it keeps, never waits for a watcher and is safe for concurrent use.
 func (in *Inspector) Recorded(events []*event.Event, bad []event.BadRow) {
@@ -170,6 +179,9 @@ func (in *Inspector) routes() http.Handler {
 	}
 	if in.opt.Recommend != nil {
 		mux.HandleFunc("GET /api/recommend", in.recommend)
+	}
+	if in.opt.Operations != nil {
+		mux.Handle("POST /api/history/{operation}", in.opt.Operations)
 	}
 	if in.opt.SendTest != nil {
 		mux.HandleFunc("POST /api/test-event", in.testEvent)

@@ -63,6 +63,15 @@ func (r *ring[T]) evict() {
 	r.count--
 }
 
+// clear lets go of every entry. Their numbers are not given again.
+func (r *ring[T]) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.count > 0 {
+		r.evict()
+	}
+}
+
 // since returns the entries after the sequence number seen, oldest first, the
 // number of the last one, and how many were gone already.
 func (r *ring[T]) since(seen uint64) (values []*T, last, missed uint64) {
