@@ -194,7 +194,7 @@ func (a *App) buildRecorder() error {
 	}
 	opts := recorder.Options{
 		Bus: a.journal, Enricher: enricher, Store: a.store, Archive: a.archive,
-		Paused: a.disk.paused, Registerer: a.registry, Log: a.component("recorder"), Now: time.Now,
+		Paused: a.paused, Registerer: a.registry, Log: a.component("recorder"), Now: time.Now,
 	}
 	if a.inspector != nil {
 		opts.Tap = a.inspector

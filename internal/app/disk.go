@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"furrow/internal/config"
+	"furrow/internal/recorder"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,6 +98,15 @@ func (d *disk) paused() (string, bool) {
 		return fmt.Sprintf("data folder holds %d MB, over its budget of %d MB (disk.budgetBytes): raise it or set a retention", d.used>>20, d.cfg.BudgetBytes>>20), true
 	}
 	return "", false
+}
+
+// paused says whether a group of the recorder must wait, and why. A database on a
+// server takes no room here.
+func (a *App) paused(group string) (string, bool) {
+	if group == recorder.GroupStore && a.cfg.Store.URL != "" {
+		return "", false
+	}
+	return a.disk.paused()
 }
 
 // room returns the bytes in use and those that may still be used.

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"reflect"
 	"sort"
 	"strings"
 	"unicode"
+
+	"furrow/internal/store"
 
 	"github.com/goccy/go-yaml"
 )
@@ -246,21 +247,13 @@ func (c Config) Public() Config {
 	return c
 }
 
-// withoutPassword hides the password of an address, or all of one that cannot be
-// read.
+// withoutPassword hides the password of a database's address, or all of one that
+// cannot be read.
 func withoutPassword(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return hidden
+	if place := (store.Config{URL: address}).Place(); place != "" || address == "" {
+		return place
 	}
-	if _, set := u.User.Password(); set {
-		u.User = url.UserPassword(u.User.Username(), hidden)
-	}
-	if q := u.Query(); q.Has("password") {
-		q.Set("password", hidden)
-		u.RawQuery = q.Encode()
-	}
-	return strings.ReplaceAll(u.String(), url.QueryEscape(hidden), hidden)
+	return hidden
 }
 
 // YAML prints the configuration as a file that Load accepts, without its secrets.

@@ -32,7 +32,7 @@ type group struct {
 	log      *slog.Logger
 	now      func() time.Time
 	retryMax time.Duration
-	paused   func() (string, bool)
+	paused   func(group string) (string, bool)
 	metrics  groupMetrics
 	ended    context.Context // of Run's caller: gather no more
 	deadline context.Context // ends the drain timeout later: give up
@@ -101,7 +101,7 @@ func (g *group) hold() error {
 	for {
 		reason, paused := "", false
 		if g.paused != nil {
-			reason, paused = g.paused()
+			reason, paused = g.paused(g.name)
 		}
 		g.mu.Lock()
 		was := g.status.Paused

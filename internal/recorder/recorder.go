@@ -50,7 +50,7 @@ type Options struct {
 	Store      Store
 	Archive    *archive.Archive
 	Tap        Tap
-	Paused     func() (reason string, paused bool) // true: write nothing now
+	Paused     func(group string) (reason string, paused bool) // true: the group writes nothing now
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
 	Now        func() time.Time

@@ -211,7 +211,7 @@ func TestPause(t *testing.T) {
 	var paused atomic.Bool
 	paused.Store(true)
 	w.opts = func(o *Options) {
-		o.Paused = func() (string, bool) { return "disk reserve reached", paused.Load() }
+		o.Paused = func(string) (string, bool) { return "disk reserve reached", paused.Load() }
 	}
 	w.start()
 	w.publish(0, 50)

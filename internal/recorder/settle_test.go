@@ -287,7 +287,9 @@ func TestSettleFails(t *testing.T) {
 	w.archCfg.RollAge = time.Hour
 	w.openAgain()
 	var paused atomic.Bool
-	w.opts = func(o *Options) { o.Paused = func() (string, bool) { return "disk reserve reached", paused.Load() } }
+	w.opts = func(o *Options) {
+		o.Paused = func(string) (string, bool) { return "disk reserve reached", paused.Load() }
+	}
 	w.gate.stalled.Store(true)
 	w.start()
 	w.publish(0, 10)
