@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -163,11 +162,7 @@ func (o *operator) importOne(ctx context.Context, spec history.ImportSpec, s sou
 		defer f.Close()
 		body = f
 	}
-	err := o.do(ctx, app.OpImport, spec, body, &report)
-	if errors.Is(err, context.Canceled) {
-		err = fmt.Errorf("stopped; the same command goes on where it was: %w", err)
-	}
-	return report, err
+	return report, o.do(ctx, app.OpImport, spec, body, &report)
 }
 
 func addImport(total *history.ImportReport, r history.ImportReport) {

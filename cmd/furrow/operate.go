@@ -55,8 +55,14 @@ func (o *operator) do(ctx context.Context, name string, spec any, body io.Reader
 	if interactive() {
 		progress = bar.show
 	}
-	return o.Do(ctx, name, spec, body, report, progress)
+	err := o.Do(ctx, name, spec, body, report, progress)
+	if err != nil && ctx.Err() != nil {
+		return errStopped
+	}
+	return err
 }
+
+var errStopped = errors.New("stopped; the same command goes on where it was")
 
 // once runs an operation that only looks.
 func once(cmd *cobra.Command, name string, spec, report any) error {

@@ -77,7 +77,11 @@ func runReplay(cmd *cobra.Command, spec history.ReplaySpec, yes, asJSON bool) er
 }
 
 func printReplay(out io.Writer, r history.ReplayReport) {
-	if r.Records+r.Imported == 0 {
+	if !r.Preview && r.Target == history.ToRecommender {
+		fmt.Fprintf(out, "The recommender learned anew, from %d events in %.1f s.\n", r.Events, r.Seconds)
+		return
+	}
+	if r.Records+r.Imported+r.Bad == 0 {
 		fmt.Fprintln(out, "The archive holds nothing of that time.")
 		return
 	}
@@ -110,8 +114,6 @@ func printReplay(out io.Writer, r history.ReplayReport) {
 			r.New, r.Doubles, r.Conflicts, r.Refused, r.NewBad)
 	case r.Target == history.ToBus:
 		fmt.Fprintf(out, "bus: %d records published\n", r.Published)
-	default:
-		fmt.Fprintln(out, "recommender: learned anew")
 	}
 	if !r.Preview && r.Seconds > 0 {
 		fmt.Fprintf(out, "%.1f s, %.0f events a second\n", r.Seconds, float64(r.Events)/r.Seconds)
