@@ -41,6 +41,7 @@ func BenchmarkPostgresBareCopy(b *testing.B) {
 		b.StopTimer()
 		var batch pgBatch
 		batch.prepare(samples(n, benchBatch, noon), nil)
+		batch.encode()
 		n += benchBatch
 		b.StartTimer()
 		reader := &copyReader{buf: batch.tuples.buf, spans: [][2]int{{0, len(batch.tuples.buf)}}, piece: []byte(copyHeader)}
@@ -155,6 +156,7 @@ func BenchmarkPostgresShare(b *testing.B) {
 		rows := samples(n, benchBatch, noon)
 		var batch pgBatch
 		batch.prepare(rows, nil)
+		batch.encode()
 		n += benchBatch
 		start := time.Now()
 		if _, err := p.Insert(b.Context(), rows, nil); err != nil {

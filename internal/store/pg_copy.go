@@ -13,7 +13,7 @@ func copyItems(ctx context.Context, c *pgConn, b *pgBatch, items []pgItem) error
 	spans := make([][2]int, 0, len(items))
 	for i := range items {
 		if items[i].fresh {
-			spans = append(spans, [2]int{items[i].from, items[i].to})
+			spans = append(spans, b.spans[items[i].at])
 		}
 	}
 	slices.SortFunc(spans, func(x, y [2]int) int { return x[0] - y[0] })

@@ -70,7 +70,7 @@ func (t *tuples) add(e *event.Event) error {
 		case c.Set:
 			err = t.cell(column, c)
 		case column.required:
-			err = fmt.Errorf("%s is missing", column.field.Name())
+			err = missing(column.field)
 		default:
 			t.buf = append(t.buf, 0xff, 0xff, 0xff, 0xff)
 		}
@@ -82,6 +82,8 @@ func (t *tuples) add(e *event.Event) error {
 	t.int64(contentHash(e))
 	return nil
 }
+
+func missing(f event.Field) error { return fmt.Errorf("%s is missing", f.Name()) }
 
 func (t *tuples) cell(column *pgColumn, c *event.Cell) error {
 	f := column.field
@@ -147,9 +149,6 @@ func widen(v float32) float64 {
 func (t *tuples) time(f event.Field, ms int64) error {
 	if ms < pgFirstMillis || ms > pgEndMillis {
 		return fmt.Errorf("%s is %d milliseconds from 1970, beyond what a timestamp holds", f.Name(), ms)
-	}
-	if f == event.CollectorTstamp && (ms < dayFirstMillis || ms >= dayEndMillis) {
-		return fmt.Errorf("%s is %d milliseconds from 1970, beyond the years 1 to 9999", f.Name(), ms)
 	}
 	t.int64((ms - pgEpochMillis) * 1000)
 	return nil

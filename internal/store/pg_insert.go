@@ -24,14 +24,13 @@ const (
 
 // pgItem is an event on its way.
 type pgItem struct {
-	id       [16]byte
-	at       int     // position among the rows given
-	from, to int     // its tuple
-	day      pgDay   // of its collector time
-	millis   int32   // and since midnight
-	hash     int64   // of its content
-	fresh    bool    // its id was not known
-	verdict  verdict // what became of it
+	id      [16]byte
+	at      int     // position among the rows given
+	day     pgDay   // of its collector time
+	millis  int32   // and since midnight
+	hash    int64   // of its content
+	fresh   bool    // its id was not known
+	verdict verdict // what became of it
 }
 
 type verdict uint8
@@ -49,7 +48,12 @@ type pgBatch struct {
 	bad     []event.BadRow // given, and made
 	refused int
 	items   []pgItem
+
+	// While the ids are being claimed, another goroutine encodes the rows.
+	encoded chan struct{} // closed when these are complete
 	tuples  tuples
+	spans   [][2]int      // of each row's tuple
+	unfit   map[int]error // why a row cannot be one
 }
 
 var pgBatches = sync.Pool{New: func() any { return new(pgBatch) }}
@@ -70,6 +74,7 @@ func (p *Postgres) Insert(ctx context.Context, rows []Row, bad []event.BadRow) (
 	}
 	defer b.done()
 	b.prepare(rows, bad)
+	go b.encode()
 	done, err := p.insert(ctx, b)
 	if err != nil {
 		p.metrics.failures.Inc()
@@ -79,33 +84,22 @@ func (p *Postgres) Insert(ctx context.Context, rows []Row, bad []event.BadRow) (
 	return done, nil
 }
 
-// prepare encodes the events. What no table of ours can hold becomes a bad row.
+// prepare takes from the events what their ids are claimed with. One without an id
+// or a day becomes a bad row.
 func (b *pgBatch) prepare(rows []Row, bad []event.BadRow) {
 	b.rows = rows
 	b.bad = append(b.bad[:0], bad...)
 	b.refused = 0
 	b.items = slices.Grow(b.items[:0], len(rows))
-	b.tuples.buf = slices.Grow(b.tuples.buf[:0], len(rows)*pgTupleBytes)
+	b.encoded = make(chan struct{})
+	b.unfit = nil
 	for i, row := range rows {
-		from := len(b.tuples.buf)
-		id, ok := parseUUID(row.Event.ID())
-		var err error
-		if ok || !row.Event.Has(event.EventID) { // a missing one has a reason of its own
-			err = b.tuples.add(row.Event)
-		} else {
-			err = fmt.Errorf("event_id %q is no UUID", clip(row.Event.ID()))
-		}
+		id, day, millis, err := place(row.Event)
 		if err != nil {
 			b.refuse(i, err)
 			continue
 		}
-		ms := row.Event.Cell(event.CollectorTstamp).Num
-		day := dayOfMillis(ms)
-		b.items = append(b.items, pgItem{
-			id: id, at: i, from: from, to: len(b.tuples.buf), day: day,
-			millis: int32(ms - int64(day)*dayMillis), //nolint:gosec // less than a day
-			hash:   contentHash(row.Event),
-		})
+		b.items = append(b.items, pgItem{id: id, at: i, day: day, millis: millis, hash: contentHash(row.Event)})
 	}
 	// Everybody inserts ids in this order, so that nobody waits in a circle.
 	slices.SortFunc(b.items, func(x, y pgItem) int {
@@ -116,6 +110,43 @@ func (b *pgBatch) prepare(rows []Row, bad []event.BadRow) {
 	})
 }
 
+// place returns the id, the day and the millisecond of the day of an event.
+func place(e *event.Event) (id [16]byte, day pgDay, millis int32, err error) {
+	at := e.Cell(event.CollectorTstamp)
+	id, ok := parseUUID(e.ID())
+	switch {
+	case !e.Has(event.EventID):
+		err = missing(event.EventID)
+	case !ok:
+		err = fmt.Errorf("event_id %q is no UUID", clip(e.ID()))
+	case !at.Set:
+		err = missing(event.CollectorTstamp)
+	case at.Num < dayFirstMillis || at.Num >= dayEndMillis:
+		err = fmt.Errorf("collector_tstamp is %d milliseconds from 1970, beyond the years 1 to 9999", at.Num)
+	default:
+		day = dayOfMillis(at.Num)
+		millis = int32(at.Num - int64(day)*dayMillis) //nolint:gosec // less than a day
+	}
+	return id, day, millis, err
+}
+
+// encode makes the tuples of the rows that have a place.
+func (b *pgBatch) encode() {
+	defer close(b.encoded)
+	b.tuples.buf = slices.Grow(b.tuples.buf[:0], len(b.rows)*pgTupleBytes)
+	b.spans = slices.Grow(b.spans[:0], len(b.rows))
+	for i, row := range b.rows {
+		from := len(b.tuples.buf)
+		if err := b.tuples.add(row.Event); err != nil {
+			if b.unfit == nil {
+				b.unfit = map[int]error{}
+			}
+			b.unfit[i] = err
+		}
+		b.spans = append(b.spans, [2]int{from, len(b.tuples.buf)})
+	}
+}
+
 func (b *pgBatch) refuse(at int, reason error) {
 	b.refused++
 	b.bad = append(b.bad, *badRow(b.rows[at], fmt.Sprintf("the database refuses the event: %v", reason)))
@@ -123,6 +154,7 @@ func (b *pgBatch) refuse(at int, reason error) {
 
 // done lets go of the rows, and of memory that was needed for once.
 func (b *pgBatch) done() {
+	<-b.encoded
 	b.rows = nil
 	clear(b.bad)
 	if cap(b.tuples.buf) <= pgKeepBytes {
@@ -194,6 +226,9 @@ func (p *Postgres) repair(ctx context.Context, b *pgBatch, items []pgItem, err e
 		p.forgetDays()
 		return items, nil
 	}
+	if errors.Is(err, errUnfit) {
+		return b.without(items, b.unfit), nil
+	}
 	var stage *stageError
 	if !errors.As(err, &stage) || !refusedByPostgres(err) {
 		return items, err
@@ -217,13 +252,35 @@ func (p *Postgres) repair(ctx context.Context, b *pgBatch, items []pgItem, err e
 	if err != nil {
 		return items, err
 	}
+	return b.without(items, reasons), nil
+}
+
+// without makes bad rows of the items with a reason, and returns the others.
+func (b *pgBatch) without(items []pgItem, reasons map[int]error) []pgItem {
 	return slices.DeleteFunc(items, func(it pgItem) bool {
 		reason, refused := reasons[it.at]
 		if refused {
 			b.refuse(it.at, reason)
 		}
 		return refused
-	}), nil
+	})
+}
+
+// errUnfit says that rows of the transaction could not be encoded.
+var errUnfit = errors.New("an event does not fit its table")
+
+// ready waits for the tuples, and fails when an item has none.
+func (b *pgBatch) ready(items []pgItem) error {
+	<-b.encoded
+	if b.unfit == nil {
+		return nil
+	}
+	for i := range items {
+		if b.unfit[items[i].at] != nil {
+			return errUnfit
+		}
+	}
+	return nil
 }
 
 // attempt runs the transaction once.
@@ -258,6 +315,9 @@ func (p *Postgres) transaction(ctx context.Context, c *pgConn, b *pgBatch, items
 		return err
 	}
 	if err := settle(ctx, c, items); err != nil {
+		return err
+	}
+	if err := b.ready(items); err != nil {
 		return err
 	}
 	for i := range items {
