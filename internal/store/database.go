@@ -15,8 +15,14 @@ type Database interface {
 	Reader
 	BadRows
 	Forgetter
+	Keeper
+}
+
+// Keeper looks after the database while the process runs.
+type Keeper interface {
 	// Run applies the retention, and makes partitions ahead, until ctx ends.
 	Run(ctx context.Context) error
+	// Close waits for what goes on. Calls after it fail.
 	Close() error
 }
 
