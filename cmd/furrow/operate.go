@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -32,7 +31,9 @@ func openOperator(cmd *cobra.Command) (*operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Log.Level = max(cfg.Log.Level, slog.LevelWarn.String()) // the command's own output says what happens
+	if cfg.Log.Level != "error" {
+		cfg.Log.Level = "warn" // the command's own output says what happens
+	}
 	log, _, err := logger(cfg.Log)
 	if err != nil {
 		return nil, err
