@@ -40,6 +40,7 @@ func main() {
 		{"libraries", measureLibraries},
 		{"pipeline", measurePipeline},
 		{"recommend", measureRecommend},
+		{"history", measureHistory},
 	} {
 		if only != "" && only != step.name {
 			continue

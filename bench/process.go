@@ -78,12 +78,17 @@ func startServer(oneCore bool, args ...string) (*server, error) {
 	return nil, fmt.Errorf("%s ended before it was ready", args[0])
 }
 
-// stop ends the process cleanly and removes its folder.
-func (s *server) stop() error {
+// end ends the process cleanly; its folder stays.
+func (s *server) end() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	err := s.cmd.Wait()
+	return s.cmd.Wait()
+}
+
+// stop ends the process cleanly and removes its folder.
+func (s *server) stop() error {
+	err := s.end()
 	if s.dir != "" {
 		os.RemoveAll(s.dir)
 	}
