@@ -2,6 +2,8 @@ package enrich
 
 import (
 	"encoding/base64"
+	"slices"
+	"strings"
 	"time"
 
 	"furrow/internal/event"
@@ -21,10 +23,10 @@ type Redacted struct {
 
 // Redact takes out of a record the events that match. It takes every record that is
 // stored anywhere: collector payloads, those redacted before, what cannot be
-// decoded, and bad rows that a collector wrote. One that cannot be understood as a
-// whole goes as a whole, when an identifier that stands in its network user id, its
-// query string or its body matches. A record that does not tell when it was
-// collected counts as older than any other.
+// decoded, bad rows that a collector wrote, and lines of an import. One that cannot
+// be understood as a whole goes as a whole, when an identifier that stands in its
+// network user id, its headers, its referrer, its query string or its body matches.
+// A record that does not tell when it was collected counts as older than any other.
 func Redact(record []byte, match func(userID, domainUserID, networkUserID string, collected time.Time) bool) (r Redacted) {
 	defer func() {
 		// A defect in enrichment must not keep anybody from being forgotten.
@@ -72,7 +74,7 @@ func (r *Enricher) Forgets(record []byte, at time.Time) bool {
 // mayBeForgotten judges a record that failed as a whole.
 func (p *parser) mayBeForgotten() bool {
 	if p.result.Payload == nil {
-		return scanDoor(p.forgotten, p.collected, p.record)
+		return scanDoor(p.forgotten, p.collected, p.record) || matchLine(p.forgotten, string(p.record))
 	}
 	if id := p.payload.NetworkUserID.Value; id != "" && id != zeroID {
 		plain, ok := snowplow.NormalizeUUID(id)
@@ -82,6 +84,26 @@ func (p *parser) mayBeForgotten() bool {
 	}
 	return scan(p.forgotten, p.collected, p.payload.Querystring.Value, false) ||
 		scan(p.forgotten, p.collected, p.payload.Body.Value, false)
+}
+
+// matchLine judges a line of an import. Where it has not the cells of an event,
+// nobody knows which of them name somebody, and any may.
+func matchLine(match matcher, line string) bool {
+	cells := strings.Split(line, "\t")
+	if len(cells) == 1 {
+		return false
+	}
+	var collected time.Time
+	if len(cells) > int(event.CollectorTstamp) {
+		collected, _ = time.Parse("2006-01-02 15:04:05.999", cells[event.CollectorTstamp])
+	}
+	if len(cells) == event.NumFields {
+		cells = []string{cells[event.UserID], cells[event.DomainUserID], cells[event.NetworkUserID]}
+	}
+	return slices.ContainsFunc(cells, func(cell string) bool {
+		safe := snowplow.SafeText(cell)
+		return cell != "" && match(cell, cell, cell, collected) || safe != cell && match(safe, safe, safe, collected)
+	})
 }
 
 // scanDoor judges what cannot be decoded. A bad row may hold what it is about in

@@ -24,6 +24,16 @@ func TestWholeRecordsAreForgotten(t *testing.T) {
 	badID.NetworkUserID = event.Some("netti")
 	small := get("e=pv")
 	small.NetworkUserID, small.Path = event.Some(strings.ToUpper(netA)), event.Some("/nowhere")
+	line := func(cells int, set map[event.Field]string) []byte {
+		all := make([]string, cells)
+		for f, text := range set {
+			all[f] = text
+		}
+		return []byte(strings.Join(all, "\t"))
+	}
+	person := map[event.Field]string{
+		event.UserID: "alice", event.DomainUserID: "d1", event.NetworkUserID: netA, event.AppID: "shop", event.VTracker: "too\x00long",
+	}
 	prefix := "CollectorPayload(schema:s, ipAddress:1.2.3.4, querystring:e=pv&duid=d1, body:{\"data\":[{\"uid\":\"alice\"}]}, networkUserId:" + netA + ")"
 	door := func(payload string) []byte {
 		text, err := json.Marshal(payload)
@@ -49,6 +59,8 @@ func TestWholeRecordsAreForgotten(t *testing.T) {
 		"door, base64":      {door(base64.StdEncoding.EncodeToString(encode(inner))), []string{"alice"}, []string{"pv"}},
 		"door, cut":         {door(prefix[:len(prefix)-45]), []string{"d1", "alice"}, []string{netA}},
 		"door, query alone": {door("e=pv&uid=alice"), []string{"alice"}, nil},
+		"imported line":     {line(event.NumFields, person), []string{"alice", "d1", netA}, []string{"shop", "lice"}},
+		"some cells":        {line(60, person), []string{"alice", "d1"}, []string{"lice"}},
 	} {
 		for _, id := range c.yes {
 			r := Redact(c.record, people(id))
@@ -78,5 +90,19 @@ func TestForgetsAtTheDoor(t *testing.T) {
 	}
 	if Redact(record, match).Changed {
 		t.Error("a later bad row is forgotten")
+	}
+}
+
+// Lines of imports count from when they were collected, if they tell.
+func TestLinesAreForgottenUntil(t *testing.T) {
+	t.Parallel()
+	until := time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)
+	match := func(user, _, _ string, at time.Time) bool { return user == "alice" && !at.After(until) }
+	for stamp, want := range map[string]bool{"": true, "yesterday": true, "2026-11-20 09:00:00.000": true, "2026-11-20 09:00:00.001": false} {
+		cells := make([]string, event.NumFields)
+		cells[event.UserID], cells[event.CollectorTstamp] = "alice", stamp
+		if got := Redact([]byte(strings.Join(cells, "\t")), match).Changed; got != want {
+			t.Errorf("collected at %q: goes is %v", stamp, got)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"furrow/internal/enrich"
 	"furrow/internal/event"
 	"furrow/internal/snowplow"
 	"furrow/internal/store"
@@ -338,7 +339,7 @@ type record struct {
 func (h *History) readRecord(l *record, begun time.Time) (*event.Event, *event.BadRow) {
 	l.at = begun
 	if l.size > 0 {
-		return nil, l.bad(begun, sizeViolation, l.tooLong(begun))
+		return nil, h.unlessForgotten(l.bad(begun, sizeViolation, l.tooLong(begun)))
 	}
 	e, err := snowplow.ParseStored(l.line)
 	if e != nil {
@@ -354,7 +355,16 @@ func (h *History) readRecord(l *record, begun time.Time) (*event.Event, *event.B
 	if !errors.As(err, &wrong) {
 		return e, nil
 	}
-	return nil, l.bad(l.at, snowplow.LoaderParsingError, wrong.Failure())
+	return nil, h.unlessForgotten(l.bad(l.at, snowplow.LoaderParsingError, wrong.Failure()))
+}
+
+// unlessForgotten returns the bad row, nil when it may tell of somebody whom a
+// tombstone covers.
+func (h *History) unlessForgotten(row *event.BadRow) *event.BadRow {
+	if enrich.Redact(row.Payload, h.opts.Forgotten).Changed {
+		return nil
+	}
+	return row
 }
 
 func (l *record) bad(at time.Time, schema string, failure []byte) *event.BadRow {

@@ -352,17 +352,45 @@ func TestImportLeavesOutTheForgotten(t *testing.T) {
 	p.live(bus.Message{Stream: bus.Raw, Value: postOf(start, visitEvent(1, "anna"), visitEvent(2, "boris")), Time: start})
 	lines := strings.SplitAfter(p.exported(), "\n")
 	broken := strings.Replace(lines[0], "js-4.0.0", strings.Repeat("v", 101), 1) // hers, and no event
+	cut := lines[0][:len(lines[0])-10] + "\n" // hers, and with too few cells
 	other := newPast(t)
 	other.forget("anna")
-	r := other.importText("export", broken+lines[0]+lines[1])
-	if r.Forgotten != 2 || r.New != 1 || r.Bad != 0 || r.Lines != 3 {
+	r := other.importText("export", broken+cut+lines[0]+lines[1])
+	if r.Forgotten != 3 || r.New != 1 || r.Bad != 0 || r.Lines != 4 {
 		t.Errorf("%+v", r)
 	}
 	if events, _ := other.archived(); len(events) != 1 {
 		t.Errorf("in the archive: %v", events)
 	}
-	if again := other.importText("export", broken+lines[0]+lines[1]); again.Archived != 0 {
+	if again := other.importText("export", broken+cut+lines[0]+lines[1]); again.Archived != 0 {
 		t.Errorf("again: %+v", again)
+	}
+}
+
+// A line that is no event is kept as a bad row, which goes with its person.
+func TestForgettingTakesBadLines(t *testing.T) {
+	t.Parallel()
+	w := newForgetWorld(t)
+	line := func(user string, cells int) string {
+		all := make([]string, cells)
+		all[event.AppID], all[event.UserID] = "shop", user
+		return strings.Join(all, "\t") + "\n"
+	}
+	text := line("anna", 131) + line("anna", 60) + line("boris", 131) + line("boris", 60)
+	r, err := w.history.Import(t.Context(), ImportSpec{Name: "lines"}, sourceOf(text), nil)
+	if err != nil || r.NewBad != 4 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	report := w.forget("anna")
+	if report.Database.BadRows != 2 || report.Archive.BadRows != 2 {
+		t.Errorf("database %+v, archive %+v", report.Database, report.Archive)
+	}
+	if files := holds(t, w.dir, "anna"); len(files) != 0 {
+		t.Errorf("%v still name her", files)
+	}
+	d := w.dump()
+	if len(d.Bad) != 2 || len(d.OldBad) != 2 {
+		t.Errorf("others' rows: %d in the database, %d in the archive", len(d.Bad), len(d.OldBad))
 	}
 }
 

@@ -293,11 +293,9 @@ func (r *replay) badRows(ctx context.Context, from, to time.Time, found bool) (b
 		if r.spec.filtered() || ofRecord(&b) {
 			return nil
 		}
-		if b.Schema == snowplow.LoaderParsingError {
-			if e, _ := snowplow.ParseTSV(string(b.Payload)); e != nil && r.h.forgotten(e) {
-				r.report.Forgotten++
-				return nil
-			}
+		if r.h.unlessForgotten(&b) == nil {
+			r.report.Forgotten++
+			return nil
 		}
 		r.report.Bad++
 		r.note(b.Time)

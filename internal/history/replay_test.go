@@ -467,6 +467,9 @@ func TestSpoolSorts(t *testing.T) {
 		if err := s.each(func(it item) error { got = append(got, it); return nil }); err != nil {
 			t.Fatal(err)
 		}
+		if left, err := os.ReadDir(s.dir); err != nil || len(left) != 0 {
+			t.Errorf("limit %d: %v would outlive the process, %v", limit, left, err)
+		}
 		s.clear()
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(item{})); diff != "" {
 			t.Errorf("limit %d (-want +got):\n%.1000s", limit, diff)

@@ -57,6 +57,11 @@ func (s *spool) spill() error {
 		return fmt.Errorf("history: sort on disk: %w", err)
 	}
 	s.runs = append(s.runs, f)
+	// What people did must not stay behind when the process dies: without a name the
+	// file goes with it.
+	if err := os.Remove(f.Name()); err != nil {
+		return fmt.Errorf("history: sort on disk: %w", err)
+	}
 	s.sort()
 	w := bufio.NewWriterSize(f, 1<<18)
 	for _, it := range s.items {
@@ -149,11 +154,10 @@ func (s *spool) each(fn func(item) error) error {
 	return nil
 }
 
-// clear empties the spool and removes its files.
+// clear empties the spool and gives its files back.
 func (s *spool) clear() {
 	for _, f := range s.runs {
 		f.Close()
-		os.Remove(f.Name())
 	}
 	clear(s.items)
 	s.items, s.runs, s.bytes = s.items[:0], nil, 0
