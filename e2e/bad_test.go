@@ -57,7 +57,7 @@ func addFailed(t *testing.T, dir string, n int) []*failed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback() //nolint:errcheck // committed by then
+	defer tx.Rollback() // nothing once it is committed
 	at := time.Now().UTC().Add(-time.Minute).Truncate(time.Millisecond)
 	failure := snowplow.EventFailure(at, snowplow.UnknownSchemaMessage("iglu:com.acme/thing/jsonschema/1-0-0"))
 	all := make([]*failed, n)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -487,6 +490,69 @@ func TestForgettingGoesOnAfterACrash(t *testing.T) {
 	}
 }
 
+// TestForgettingUnderLoad forgets somebody again and again while requests of theirs
+// and others come in. Of each request the others' event stays, and theirs exactly
+// when it was collected after the last forgetting.
+func TestForgettingUnderLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := start(t, dir, "serve", "--config", settingsFile(t, "archive: {rollAge: 1s}\n"))
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	var sent atomic.Int64
+	for range 4 {
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				n := sent.Add(1)
+				bob, anna := view(click{"1", "1"}), view(click{"2", annasItem})
+				bob["eid"], anna["eid"] = fmt.Sprintf("00000000-0000-4000-8000-%012d", n), fmt.Sprintf("a11afade-0000-4000-8000-%012d", n)
+				anna["uid"] = annaUser
+				if status, err := p.send(http.DefaultClient, tp2(bob, anna)); err != nil || status != http.StatusOK {
+					t.Error(status, err)
+					return
+				}
+				pause(time.Millisecond)
+			}
+		})
+	}
+	var r struct {
+		At       time.Time
+		Complete bool
+	}
+	for range 3 {
+		pause(500 * time.Millisecond)
+		report(t, &r, "forget", "--data-dir", dir, "--user", annaUser, "--yes")
+		if !r.Complete {
+			t.Errorf("the receipt says %+v", r)
+		}
+	}
+	pause(200 * time.Millisecond)
+	cancel()
+	clients.Wait()
+	eventually(t, 30*time.Second, func() error { return settled(p) })
+	p.stop(t)
+	inDatabase, inArchive := sqliteEvents(t, database(t, dir)), parquetEvents(t, filepath.Join(dir, "archive"))
+	agree(t, "the database", "the archive", inDatabase, inArchive)
+	gone, kept := 0, 0
+	for n := range sent.Load() {
+		bob, ok := inDatabase[fmt.Sprintf("00000000-0000-4000-8000-%012d", n+1)]
+		if !ok {
+			t.Fatalf("the event of somebody else in request %d is gone", n+1)
+		}
+		_, there := inDatabase[fmt.Sprintf("a11afade-0000-4000-8000-%012d", n+1)]
+		if forgotten := bob["collector_tstamp"] <= r.At.UTC().Format("2006-01-02T15:04:05.000"); forgotten == there {
+			t.Errorf("request %d was collected at %s and their event is there: %v; forgotten at %v", n+1, bob["collector_tstamp"], there, r.At)
+		} else if there {
+			kept++
+		} else {
+			gone++
+		}
+	}
+	if gone == 0 || kept == 0 {
+		t.Errorf("%d are forgotten and %d are new, which proves little", gone, kept)
+	}
+}
+
 // TestForgettingInPostgresAndS3 forgets somebody there, through a crash.
 func TestForgettingInPostgresAndS3(t *testing.T) {
 	t.Parallel()
@@ -545,9 +611,10 @@ func (s *stores) tablesWith(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	var found []string
-	for _, table := range strings.Fields(names) {
+	for table := range strings.FieldsSeq(names) {
 		out, err := s.postgres.SQL(s.database, fmt.Sprintf(
-			"SELECT count(*) FROM atomic.%s t WHERE t::text LIKE '%%%s%%' OR t::text LIKE '%%%x%%'", table, text, text))
+			"SELECT count(*) FROM atomic.%s t WHERE t::text LIKE '%%%s%%' OR t::text LIKE '%%%x%%'", table, text, text,
+		))
 		if err != nil {
 			t.Fatal(err)
 		}

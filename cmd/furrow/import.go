@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -42,7 +43,7 @@ on where it was when the same command is given again.`,
 		Example: `  furrow import snowplow enriched-2026-11-01.tsv.gz
   furrow import snowplow /backup/enriched/
   furrow import snowplow s3://acme-snowplow/enriched/archive/run=2026-11-01/`,
-		Args: cobra.MinimumNArgs(1),
+		Args: someSource,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := openOperator(cmd)
 			if err != nil {
@@ -83,6 +84,13 @@ on where it was when the same command is given again.`,
 	cmd.Flags().BoolVar(&spec.NoRebuild, "no-recommender", false, "leave the recommender alone")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON line for each file")
 	return cmd
+}
+
+func someSource(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("name a file, a folder or an s3:// address to import")
+	}
+	return nil
 }
 
 // source is a file or object to import.

@@ -61,6 +61,9 @@ func textMember(object, name string) (string, bool) { return Text(memberOf(objec
 
 // explain finds what a failure blames and why, in any of the forms of bad rows.
 func explain(failure string) (blamed, reason string) {
+	if blamed, reason, ok := explainLine(failure); ok {
+		return blamed, reason
+	}
 	if message := memberOf(failure, "message"); message != "" {
 		return explainMessage(message)
 	}
@@ -83,6 +86,26 @@ func explain(failure string) (blamed, reason string) {
 		return "", plainReason(text)
 	}
 	return "", ""
+}
+
+// explainLine says why a line is no enriched event, see TSVError.Failure; ok is
+// false when the failure is not about a line.
+func explainLine(failure string) (blamed, reason string, ok bool) {
+	switch kind, _ := textMember(failure, "type"); kind {
+	case "NotTSV":
+		return "", "no tabs in the line", true
+	case "FieldNumberMismatch":
+		return "", "not the number of cells that an enriched event has", true
+	case "RowDecodingError":
+		for e := range Elements(memberOf(failure, "errors")) {
+			if key, ok := textMember(e, "key"); ok {
+				blamed = plainName(key)
+			}
+			message, _ := textMember(e, "message")
+			return blamed, plainReason(message), true
+		}
+	}
+	return "", "", false
 }
 
 // explainMessage explains one message, whatever wraps it.
