@@ -72,6 +72,7 @@ type App struct {
 	recommender *recommender.Recommender
 	inspector   *inspector.Inspector
 	disk        *disk
+	operating   *operating
 
 	draining atomic.Bool
 }
@@ -79,7 +80,7 @@ type App struct {
 // New builds the process: it takes the data folder, binds the listeners and opens
 // every store, or gives back all it took and says what is wrong.
 func New(cfg config.Config, opts Options) (*App, error) {
-	a := &App{cfg: cfg, offline: opts.Offline, version: opts.Version, log: opts.Log, started: time.Now(), registry: prometheus.NewRegistry()}
+	a := &App{cfg: cfg, offline: opts.Offline, version: opts.Version, log: opts.Log, started: time.Now(), registry: prometheus.NewRegistry(), operating: newOperating()}
 	a.cfg.Store.DedupDays, a.cfg.Archive.DedupDays = cfg.Dedup.Days, cfg.Dedup.Days
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := a.build(); err != nil {
@@ -287,7 +288,8 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(failed, a.stop(ctx, public, admin, servers, consumers, pages))
 }
 
-// stop drains: no new requests, then the consumers, then the pages.
+// stop ends the operations, which go on another time, and drains: no new requests,
+// then the consumers, then the pages.
 func (a *App) stop(ctx context.Context, public, admin server, servers, consumers, pages *stage) error {
 	a.draining.Store(true)
 	if a.collector != nil {
@@ -295,8 +297,9 @@ func (a *App) stop(ctx context.Context, public, admin server, servers, consumers
 	}
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.StopTimeout+a.cfg.Collector.PreTerminationPeriod)
 	defer cancel()
+	operations := a.operating.stop(deadline)
 	wait(deadline, a.cfg.Collector.PreTerminationPeriod)
-	errs := []error{public.Shutdown(deadline), servers.stop(deadline), consumers.stop(deadline)}
+	errs := []error{operations, public.Shutdown(deadline), servers.stop(deadline), consumers.stop(deadline)}
 	a.report()
 	pages.cancel()
 	errs = append(errs, admin.Shutdown(deadline), pages.stop(deadline))

@@ -123,10 +123,16 @@ const (
 
 // serveOperation runs an operation for a command: a line with the spec comes in,
 // what the operation reads after it; lines with its progress go out, and one with
-// its report. It ends with the connection.
+// its report. It ends with the connection, and with the process.
 func (a *App) serveOperation(w http.ResponseWriter, r *http.Request) {
+	ctx, done, err := a.operating.begin(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	defer done()
 	control := http.NewResponseController(w)
-	err := errors.Join(control.EnableFullDuplex(), control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{}))
+	err = errors.Join(control.EnableFullDuplex(), control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{}))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -137,12 +143,15 @@ func (a *App) serveOperation(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	// Only once the body has ended, or while it is read, does the server see that the
+	// other side goes away. Most operations have nothing to read.
+	_, _ = body.Peek(1)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	// What an operation leaves unread of its body must not be taken for a request.
 	w.Header().Set("Connection", "close")
 	lines := json.NewEncoder(w)
 	var last time.Time
-	report, err := a.operate(r.Context(), strings.TrimPrefix(r.URL.Path, operationsPath), spec, body, func(step history.Step) {
+	report, err := a.operate(ctx, strings.TrimPrefix(r.URL.Path, operationsPath), spec, body, func(step history.Step) {
 		if now := time.Now(); now.Sub(last) >= stepEvery {
 			last = now
 			_ = lines.Encode(operationLine{Step: &step}) // the context tells when nobody listens
@@ -154,6 +163,9 @@ func (a *App) serveOperation(w http.ResponseWriter, r *http.Request) {
 		line.Report, err = json.Marshal(report)
 	}
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errStopping) {
+			err = errStopping
+		}
 		line = operationLine{Error: err.Error()}
 	}
 	_ = lines.Encode(line)

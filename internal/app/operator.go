@@ -33,11 +33,12 @@ func OpenOperator(cfg config.Config, opts Options) (*Operator, error) {
 	if !ok {
 		return &Operator{app: app}, err
 	}
-	admin := inUse.Note
-	if admin == "" {
-		admin = cfg.Admin
+	// The configured address may be that of a furrow with another data folder.
+	if inUse.Note == "" {
+		return nil, fmt.Errorf("data folder %s is in use by process %s, which does not listen: a furrow command that has not ended, "+
+			"or a furrow that is just starting; run this again when it is done", inUse.Dir, inUse.PID)
 	}
-	return &Operator{admin: admin}, nil
+	return &Operator{admin: inUse.Note}, nil
 }
 
 // Running says where the furrow is that does the work, empty when it is this
@@ -85,9 +86,11 @@ func (o *Operator) ask(ctx context.Context, name string, spec []byte, body io.Re
 	}
 	request.Header.Set(inspector.AdminHeader, "1")
 	request.Header.Set("Content-Type", "application/octet-stream")
-	response, err := http.DefaultClient.Do(request)
+	// What is asked of a furrow may name a person: it goes there and nowhere else.
+	direct := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := direct.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("the furrow that has the data folder does not answer at its admin listener %s: %w; name it with --admin", o.admin, err)
+		return nil, fmt.Errorf("the furrow that has the data folder does not answer at its admin listener %s: %w; if it hangs, stop it and run this again", o.admin, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {

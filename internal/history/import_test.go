@@ -352,7 +352,7 @@ func TestImportLeavesOutTheForgotten(t *testing.T) {
 	p.live(bus.Message{Stream: bus.Raw, Value: postOf(start, visitEvent(1, "anna"), visitEvent(2, "boris")), Time: start})
 	lines := strings.SplitAfter(p.exported(), "\n")
 	broken := strings.Replace(lines[0], "js-4.0.0", strings.Repeat("v", 101), 1) // hers, and no event
-	cut := lines[0][:len(lines[0])-10] + "\n" // hers, and with too few cells
+	cut := lines[0][:len(lines[0])-10] + "\n"                                    // hers, and with too few cells
 	other := newPast(t)
 	other.forget("anna")
 	r := other.importText("export", broken+cut+lines[0]+lines[1])
