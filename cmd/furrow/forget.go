@@ -79,11 +79,18 @@ func printPerson(out io.Writer, r history.ForgetReport, linked bool) {
 	if linked {
 		verb = "on the same events, and go too"
 	}
-	for _, id := range r.Links.Taken {
+	const most = 20
+	for _, id := range r.Links.Taken[:min(most, len(r.Links.Taken))] {
 		fmt.Fprintf(out, "  %s %s: %d events, %s\n", id.Field, printable(id.Value), id.Events, verb)
 	}
-	for _, id := range r.Links.Left {
+	if more := len(r.Links.Taken) - most; more > 0 {
+		fmt.Fprintf(out, "  … and %d more %s\n", more, verb)
+	}
+	for _, id := range r.Links.Left[:min(most, len(r.Links.Left))] {
 		fmt.Fprintf(out, "  %s %s: %d events, left alone: %s\n", id.Field, printable(id.Value), id.Events, id.Why)
+	}
+	if more := len(r.Links.Left) - most; more > 0 {
+		fmt.Fprintf(out, "  … and %d more are left alone; --preview --json has all of them\n", more)
 	}
 }
 

@@ -120,15 +120,19 @@ type steps struct {
 }
 
 func (s *steps) show(step history.Step) {
-	total := step.Total
-	if total == 0 {
-		total = -1 // a spinner
-	}
 	if s.bar == nil || s.what != step.What {
 		s.end()
 		s.what = step.What
-		s.bar = progressbar.NewOptions64(total, progressbar.OptionSetDescription(step.What), progressbar.OptionSetWriter(os.Stderr),
-			progressbar.OptionClearOnFinish(), progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionThrottle(100*time.Millisecond))
+		total, options := step.Total, []progressbar.Option{
+			progressbar.OptionSetDescription(step.What), progressbar.OptionSetWriter(os.Stderr),
+			progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100 * time.Millisecond),
+		}
+		if total > 0 {
+			options = append(options, progressbar.OptionShowCount())
+		} else {
+			total = -1 // a spinner
+		}
+		s.bar = progressbar.NewOptions64(total, options...)
 	}
 	_ = s.bar.Set64(step.Done)
 }

@@ -78,7 +78,7 @@ func runReplay(cmd *cobra.Command, spec history.ReplaySpec, yes, asJSON bool) er
 
 func printReplay(out io.Writer, r history.ReplayReport) {
 	if !r.Preview && r.Target == history.ToRecommender {
-		fmt.Fprintf(out, "The recommender learned anew, from %d events in %.1f s.\n", r.Events, r.Seconds)
+		fmt.Fprintf(out, "The recommender learned anew, in %.1f s.\n", r.Seconds)
 		return
 	}
 	if r.Records+r.Imported+r.Bad == 0 {
