@@ -3,6 +3,8 @@ package enrich
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -160,15 +162,35 @@ func (p *parser) redact(edited *event.Payload) bool {
 			return hit
 		})
 	}
-	headers := edited.Headers
 	// The network user id is said once for all events, which may each say another.
-	if id := p.userID; id != "" && id != zeroID && !p.keepsID && p.forgotten("", "", id, p.collected) {
+	id := p.userID
+	goes := id != "" && id != zeroID && !p.keepsID && p.forgotten("", "", id, p.collected)
+	if goes {
 		changed = true
 		edited.NetworkUserID.Value = zeroID
-		headers = make([]string, len(edited.Headers))
-		for i, h := range edited.Headers {
-			headers[i] = blankID(blankID(h, p.payload.NetworkUserID.Value), id)
+	}
+	blank := func(text string) string {
+		if goes {
+			text = blankID(blankID(text, p.payload.NetworkUserID.Value), id)
 		}
+		return text
+	}
+	headers := edited.Headers
+	for i, h := range edited.Headers {
+		after := blank(h)
+		if isHeader(h, "Cookie") || isHeader(h, "Referer") {
+			after = p.blankNames(after)
+		}
+		if after == h {
+			continue
+		}
+		if changed = true; &headers[0] == &edited.Headers[0] {
+			headers = slices.Clone(headers)
+		}
+		headers[i] = after
+	}
+	if after := p.blankNames(edited.RefererURI.Value); after != edited.RefererURI.Value {
+		edited.RefererURI.Value, changed = after, true
 	}
 	delta, blanked := p.blankQuery(edited)
 	if !changed && !blanked {
@@ -210,6 +232,50 @@ func queryHash(params []snowplow.Param) (sum uint64) {
 		sum += paramHash(&params[i])
 	}
 	return sum
+}
+
+func isHeader(line, name string) bool {
+	return len(line) > len(name) && line[len(name)] == ':' && strings.EqualFold(line[:len(name)], name)
+}
+
+// blankNames takes forgotten identifiers out of a line of cookies or an address: they
+// are not those of anybody who stays. It puts the zero UUID in place of UUIDs. Where
+// somebody's events were taken out it empties values, too, that are an identifier, or
+// begin with one and a dot as Snowplow's do; elsewhere a value that looks like
+// somebody's, as 2 may, is something else.
+func (p *parser) blankNames(text string) string {
+	text = snowplow.ReplaceUUIDs(text, zeroID, func(id string) bool { return p.forgotten(id, id, id, p.collected) })
+	if len(p.gone)+len(p.holes) == 0 {
+		return text
+	}
+	for i := 0; i < len(text); {
+		end := len(text)
+		if n := strings.IndexAny(text[i:], "?&;#"); n >= 0 {
+			end = i + n
+		}
+		if eq := strings.IndexByte(text[i:end], '='); eq >= 0 && p.namesForgotten(text[i+eq+1:end]) {
+			text = text[:i+eq+1] + text[end:]
+			end = i + eq + 1
+		}
+		i = end + 1
+	}
+	return text
+}
+
+func (p *parser) namesForgotten(value string) bool {
+	if strings.ContainsAny(value, "%+") {
+		if plain, err := url.QueryUnescape(value); err == nil {
+			value = plain
+		}
+	}
+	value = snowplow.SafeText(strings.Trim(value, ` "`))
+	first, _, _ := strings.Cut(value, ".")
+	for _, id := range [...]string{value, first} {
+		if id != "" && id != zeroID && p.forgotten(id, id, id, p.collected) {
+			return true
+		}
+	}
+	return false
 }
 
 // blankID puts the zero UUID in place of an identifier, whatever its case.

@@ -138,6 +138,7 @@ func requestOf(t *rapid.T) (p event.Payload, ids [][3]string) {
 		}
 		ids = append(ids, [3]string{snowplow.SafeText(one("uid").Value), one("duid").Value, net})
 	}
+	p.Headers = append(p.Headers, "cookie: id="+rapid.SampledFrom(ids).Draw(t, "cookie")[rapid.IntRange(0, 1).Draw(t, "which")]+".17.2; x=1")
 	head := rapid.SampledFrom([]string{"", `"data":[{"uid":"alice"},5],`, `"extra":{"data":[1]},`}).Draw(t, "head")
 	key := rapid.SampledFrom([]string{"data", `d\u0061ta`}).Draw(t, "key")
 	p.Body = event.Some(`{` + head + `"schema":"iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4",` + space +
@@ -185,6 +186,9 @@ func checkBatch(t *rapid.T) {
 		}
 		shared, _ := snowplow.DecodePayload(record)
 		for _, id := range forgotten {
+			if record != nil && slices.ContainsFunc(shared.Headers, func(h string) bool { return strings.Contains(h, "="+id+".") || strings.Contains(h, "="+id+";") }) {
+				t.Fatalf("%s is still in a cookie: %q", id, record)
+			}
 			if record != nil && len(id) == len(netA) && (strings.EqualFold(shared.NetworkUserID.Value, id) || strings.Contains(strings.ToLower(strings.Join(shared.Headers, "")), id)) {
 				t.Fatalf("%s is still in what all events share: %q", id, record)
 			}
@@ -251,6 +255,46 @@ func checkBytes(t *rapid.T, original, redacted []byte) {
 	is.Querystring = was.Querystring
 	if diff := cmp.Diff(was, is); diff != "" {
 		t.Fatal(diff)
+	}
+}
+
+// What a record says for all its events names nobody who went.
+func TestSharedTextsNameNobody(t *testing.T) {
+	t.Parallel()
+	p := post(`{"e":"pv","p":"web","tv":"t","uid":"alice@a.b","duid":"`+netA+`"}`, `{"e":"pv","p":"web","tv":"t","uid":"bob"}`)
+	page := "https://shop.test/" + strings.ToUpper(netA) + "/x?user=alice%40a.b&size=2&_sp=" + netA + ".17#f"
+	p.RefererURI = event.Some(page)
+	p.Headers = []string{"Referer: " + page, "COOKIE: login=alice@a.b; _sp_id.9=" + netA + ".1.2.3; theme=dark; who=bob", "Accept: */*"}
+	record := snowplow.AppendPayload(nil, &p)
+	r := Redact(record, people("alice@a.b", netA))
+	for _, id := range []string{"alice", netA, strings.ToUpper(netA)} {
+		if bytes.Contains(r.Record, []byte(id)) {
+			t.Errorf("%s is still in %q", id, r.Record)
+		}
+	}
+	left, err := snowplow.DecodePayload(r.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	where := "https://shop.test/" + zeroID + "/x?user=&size=2&_sp=" + zeroID + ".17#f"
+	want := []string{left.Headers[0], "Referer: " + where, "COOKIE: login=; _sp_id.9=" + zeroID + ".1.2.3; theme=dark; who=bob", "Accept: */*"}
+	if diff := cmp.Diff(want, left.Headers); diff != "" || left.RefererURI.Value != where {
+		t.Errorf("%s\n%s", diff, left.RefererURI.Value)
+	}
+	// Elsewhere what looks like an identifier may be anything.
+	if r := Redact(record, people("dark", "2")); r.Changed {
+		t.Errorf("changed without cause: %q", r.Record)
+	}
+	// A UUID is nothing else, whoever's events the record has.
+	p.Headers[1] = "Cookie: _sp_id.9=" + netB + ".1"
+	if r := Redact(snowplow.AppendPayload(nil, &p), people(netB)); !r.Changed || bytes.Contains(r.Record, []byte(netB)) || len(r.Record) == 0 {
+		t.Errorf("%q", r.Record)
+	}
+	p.Headers[1] = "Cookie: _sp_id.9=" + netA + ".1"
+	// A record that cannot be understood is somebody's whose cookie it has.
+	p.Path = event.Some("/nowhere")
+	if r := Redact(snowplow.AppendPayload(nil, &p), people(netA)); r.Record != nil {
+		t.Errorf("%q", r.Record)
 	}
 }
 

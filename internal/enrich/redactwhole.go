@@ -82,8 +82,14 @@ func (p *parser) mayBeForgotten() bool {
 			return true
 		}
 	}
+	for _, h := range p.payload.Headers {
+		if (isHeader(h, "Cookie") || isHeader(h, "Referer")) && scan(p.forgotten, p.collected, h, true) {
+			return true
+		}
+	}
 	return scan(p.forgotten, p.collected, p.payload.Querystring.Value, false) ||
-		scan(p.forgotten, p.collected, p.payload.Body.Value, false)
+		scan(p.forgotten, p.collected, p.payload.Body.Value, false) ||
+		scan(p.forgotten, p.collected, p.payload.RefererURI.Value, true)
 }
 
 // matchLine judges a line of an import. Where it has not the cells of an event,

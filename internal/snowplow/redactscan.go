@@ -194,22 +194,49 @@ const uuidLength = 36
 // eachUUID calls yield with every UUID in s that is no part of a longer word, in
 // lower case.
 func eachUUID(s string, yield func(string) bool) bool {
-	for i := 0; ; {
+	for at := nextUUID(s, 0); at >= 0; at = nextUUID(s, at+uuidLength) {
+		if !yield(strings.ToLower(s[at : at+uuidLength])) {
+			return false
+		}
+	}
+	return true
+}
+
+// nextUUID returns where the first UUID at or after from begins, -1 when there is
+// none.
+func nextUUID(s string, from int) int {
+	for i := from; ; {
 		dash := strings.IndexByte(s[i:], '-')
 		if dash < 0 {
-			return true
+			return -1
 		}
 		start := i + dash - 8
 		i += dash + 1
-		if start < 0 || start+uuidLength > len(s) || !isUUID(s[start:start+uuidLength]) {
+		if start < from || start+uuidLength > len(s) || !isUUID(s[start:start+uuidLength]) {
 			continue
 		}
 		if start > 0 && isHex(s[start-1]) || start+uuidLength < len(s) && isHex(s[start+uuidLength]) {
 			continue
 		}
-		if !yield(strings.ToLower(s[start : start+uuidLength])) {
-			return false
-		}
-		i = start + uuidLength
+		return start
 	}
+}
+
+// ReplaceUUIDs puts a text in place of the UUIDs in s for which gone says so. It is
+// given them in lower case.
+func ReplaceUUIDs(s, with string, gone func(id string) bool) string {
+	var b strings.Builder
+	done := 0
+	for at := nextUUID(s, 0); at >= 0; at = nextUUID(s, at+uuidLength) {
+		if gone(strings.ToLower(s[at : at+uuidLength])) {
+			b.WriteString(s[done:at])
+			b.WriteString(with)
+			done = at + uuidLength
+		}
+	}
+	if done == 0 {
+		return s
+	}
+	b.WriteString(s[done:])
+	return b.String()
 }
