@@ -44,7 +44,7 @@ func anyStore(t *testing.T) *stores {
 	s.s3Faults = s3test.NewFaults(t, s.s3Proxy.Endpoint)
 	address := strings.TrimPrefix(s.postgresProxy.Endpoint, "http://")
 	s.config = filepath.Join(t.TempDir(), "furrow.yaml")
-	text := fmt.Sprintf(`store: {url: %q}
+	text := fmt.Sprintf(`store: {url: %q, writeTimeout: 5s}
 archive: {url: "s3://%s/shop", rollBytes: 1048576, rollAge: 1s, s3: {endpoint: %q, region: %q, pathStyle: true, accessKeyId: %q, secretAccessKey: %q, timeout: 5s}}
 recorder: {retryMax: 500ms}
 `, strings.Replace(s.postgres.URL(), s.postgres.Addr(), address, 1), bucket, s.s3Faults.Endpoint, s.s3Config.Region, s.s3Config.AccessKeyID, s.s3Config.SecretAccessKey)

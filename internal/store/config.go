@@ -15,6 +15,9 @@ type Config struct {
 	CacheBytes  int64         `yaml:"cacheBytes"`  // page cache of the writing connection
 	ReadTimeout time.Duration `yaml:"readTimeout"` // deadline of one read
 	Readers     int           `yaml:"readers"`     // connections that read
+	// Postgres only: deadline of one transaction that writes. A server or a network
+	// that hangs is left after it, and the next try connects again.
+	WriteTimeout time.Duration `yaml:"writeTimeout"`
 	// Postgres only: daily partitions that stand ready before their day.
 	PartitionsAhead int `yaml:"partitionsAhead"`
 
@@ -30,6 +33,7 @@ func Default() Config {
 		ReadTimeout: 5 * time.Second,
 		Readers:     4,
 
+		WriteTimeout:    time.Minute,
 		PartitionsAhead: 7,
 		DedupDays:       90,
 	}
@@ -39,6 +43,8 @@ const (
 	minRetention = time.Hour
 	minMaxBytes  = 16 << 20
 	minCache     = 1 << 20
+
+	minWriteTimeout = time.Second
 )
 
 // Validate calls bad for every value that cannot be used.
@@ -60,6 +66,9 @@ func (c Config) Validate(bad func(key, rule string)) {
 	}
 	if c.Readers < 1 || c.Readers > 64 {
 		bad("readers", "must be between 1 and 64")
+	}
+	if c.WriteTimeout < minWriteTimeout {
+		bad("writeTimeout", "must be at least 1s")
 	}
 	if c.PartitionsAhead < 1 || c.PartitionsAhead > 366 {
 		bad("partitionsAhead", "must be between 1 and 366")

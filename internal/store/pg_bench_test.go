@@ -120,11 +120,11 @@ func benchBare(b *testing.B) *pgx.Conn {
 func benchBareOn(b *testing.B, p *Postgres) *pgx.Conn {
 	b.Helper()
 	put(b, p, samples(-1, 1, noon)) // makes the tables
-	c, err := p.write.acquire(b.Context())
+	c, err := p.acquire(b.Context(), p.write)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { p.write.release(b.Context(), c) })
+	b.Cleanup(c.release)
 	statements := []string{"CREATE SCHEMA bare"}
 	for _, s := range pgMigrations[0] {
 		if strings.Contains(s, "atomic.events (") || strings.Contains(s, "ON atomic.events ") {

@@ -323,7 +323,7 @@ func TestPartitionsStandReady(t *testing.T) {
 	}
 	put(t, p, samples(0, 10, noon))
 	now := noon.AddDate(0, 0, 2)
-	reader, err := p.write.acquire(t.Context())
+	reader, err := p.acquire(t.Context(), p.write)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +337,7 @@ func TestPartitionsStandReady(t *testing.T) {
 	}
 	put(t, p, samples(10, 10, now))
 	reader.rollback(t.Context())
-	p.write.release(t.Context(), reader)
+	reader.release()
 	if got, err := p.Trim(t.Context(), now); err != nil || got.Events != 10 {
 		t.Errorf("%+v, %v", got, err)
 	}

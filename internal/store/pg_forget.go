@@ -135,7 +135,9 @@ func (p *Postgres) Forget(ctx context.Context, order Forgetting) (Forgotten, err
 
 // vacuum removes dead rows. A table that is gone has none.
 func (p *Postgres) vacuum(ctx context.Context, table string) error {
-	err := p.writing(ctx, func(ctx context.Context, c *pgConn) error {
+	ctx, cancel := context.WithTimeout(ctx, pgLongWork)
+	defer cancel()
+	err := p.use(ctx, p.write, func(ctx context.Context, c *pgConn) error {
 		_, err := c.Exec(ctx, "VACUUM (INDEX_CLEANUP ON) "+table, pgx.QueryExecModeSimpleProtocol)
 		return err
 	})
@@ -345,7 +347,7 @@ func (p *Postgres) EachIdentifier(ctx context.Context, fn func(identifier string
 		return fmt.Errorf("store: read the identifiers: %w", err)
 	}
 	var stop error // what fn said, which is not about the server
-	err = p.writing(ctx, func(ctx context.Context, c *pgConn) error {
+	err = p.use(ctx, p.write, func(ctx context.Context, c *pgConn) error {
 		defer c.drop(ctx) // and with it the temporary tables
 		for _, s := range []string{
 			"CREATE TEMPORARY TABLE seen (identifier text PRIMARY KEY)",
@@ -384,20 +386,13 @@ func identifiersIn(ctx context.Context, c *pgConn, table string, fn func(string)
   UNION SELECT network_userid FROM %[1]s WHERE network_userid IS NOT NULL
 ), fresh AS (INSERT INTO seen SELECT i FROM found ON CONFLICT DO NOTHING RETURNING identifier)
 INSERT INTO fresh (identifier) SELECT identifier FROM fresh`
-	if _, err := c.Exec(ctx, fmt.Sprintf(query, table)); err != nil {
+	working, cancel := context.WithTimeout(ctx, pgLongWork)
+	defer cancel()
+	if _, err := c.Exec(working, fmt.Sprintf(query, table)); err != nil {
 		return nil, err
 	}
 	for after := int64(0); ; {
-		rows, err := c.Query(ctx, "SELECT n, identifier FROM fresh WHERE n > $1 ORDER BY n LIMIT $2", after, pageRows)
-		if err != nil {
-			return nil, err
-		}
-		var identifiers []string
-		var identifier string
-		_, err = pgx.ForEachRow(rows, []any{&after, &identifier}, func() error {
-			identifiers = append(identifiers, identifier)
-			return nil
-		})
+		identifiers, err := freshIdentifiers(ctx, c, &after)
 		if err != nil {
 			return nil, err
 		}
@@ -411,6 +406,23 @@ INSERT INTO fresh (identifier) SELECT identifier FROM fresh`
 			return nil, err
 		}
 	}
+}
+
+// freshIdentifiers reads the next page.
+func freshIdentifiers(ctx context.Context, c *pgConn, after *int64) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, pgLongWork)
+	defer cancel()
+	rows, err := c.Query(ctx, "SELECT n, identifier FROM fresh WHERE n > $1 ORDER BY n LIMIT $2", *after, pageRows)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	var identifier string
+	_, err = pgx.ForEachRow(rows, []any{after, &identifier}, func() error {
+		out = append(out, identifier)
+		return nil
+	})
+	return out, err
 }
 
 // Buried returns the tombstones that were applied to this database, by key, hash

@@ -65,8 +65,6 @@ func (p *Postgres) Insert(ctx context.Context, rows []Row, bad []event.BadRow) (
 	if len(rows) == 0 && len(bad) == 0 {
 		return Inserted{}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, pgInsertTimeout)
-	defer cancel()
 	start := time.Now()
 	b, ok := pgBatches.Get().(*pgBatch)
 	if !ok {

@@ -2,171 +2,73 @@ package store
 
 import (
 	"context"
-	"sync"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
-	pgCheckAfter = time.Second     // a connection that was idle for longer is asked whether it lives
-	pgIdle       = 5 * time.Minute // after which one is closed
-	pgLifetime   = time.Hour       // so that a changed address or password is noticed
-	pgPatience   = 2 * time.Second // for a goodbye, a rollback, or a sign of life
+	pgIdle     = 5 * time.Minute // after which an unused connection is closed
+	pgLifetime = time.Hour       // so that a changed address or password is noticed
+	pgPatience = 2 * time.Second // for a goodbye, a rollback, or a sign of life
 )
 
-// pgPool is a bounded set of connections, made when they are needed. It has no
-// goroutine of its own.
-type pgPool struct {
-	config *pgx.ConnConfig
-	begin  func(ctx context.Context, conn *pgx.Conn) error // prepares a new connection
-	slots  chan struct{}
-
-	mu     sync.Mutex
-	idle   []*pgConn // the last one was used last
-	age    int       // of the pool; connections of an earlier one are closed on return
-	closed bool
-}
-
+// pgConn is a connection lent from a pool.
 type pgConn struct {
 	*pgx.Conn
-	age         int
-	made, since time.Time
+	lent *pgxpool.Conn
 }
 
-func newPgPool(config *pgx.ConnConfig, limit int, begin func(context.Context, *pgx.Conn) error) *pgPool {
-	return &pgPool{config: config, begin: begin, slots: make(chan struct{}, limit)}
-}
-
-// acquire returns a connection that lives, as far as one can know.
-func (p *pgPool) acquire(ctx context.Context) (*pgConn, error) {
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case p.slots <- struct{}{}:
+// newPgPool returns a pool that connects when somebody needs a connection, and asks
+// one that was idle for a second whether it lives before it lends it again.
+func newPgPool(config *pgxpool.Config, limit int, prepare func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+	config = config.Copy()
+	config.MaxConns = int32(limit) //nolint:gosec // at most 64
+	config.MaxConnIdleTime, config.MaxConnLifetime = pgIdle, pgLifetime
+	config.PingTimeout = pgPatience
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		// The caller's deadline does not reach here: a connection that it no longer
+		// waits for is made all the same.
+		ctx, cancel := context.WithTimeout(ctx, pgConnectTimeout)
+		defer cancel()
+		return prepare(ctx, conn)
 	}
-	for {
-		c, age, err := p.pop()
-		if err != nil {
-			<-p.slots
-			return nil, err
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return pool, nil
+}
+
+func (p *Postgres) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgConn, error) {
+	lent, err := pool.Acquire(ctx)
+	if p.closed.Load() {
+		if err == nil {
+			lent.Release()
 		}
-		if c == nil {
-			c, err = p.connect(ctx, age)
-			if err != nil {
-				<-p.slots
-			}
-			return c, err
-		}
-		if c.lives(ctx) {
-			return c, nil
-		}
-		c.drop(ctx)
+		return nil, errClosed
 	}
-}
-
-func (p *pgPool) pop() (*pgConn, int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, 0, errClosed
-	}
-	if len(p.idle) == 0 {
-		return nil, p.age, nil
-	}
-	c := p.idle[len(p.idle)-1]
-	p.idle = p.idle[:len(p.idle)-1]
-	return c, p.age, nil
-}
-
-func (p *pgPool) connect(ctx context.Context, age int) (*pgConn, error) {
-	conn, err := pgx.ConnectConfig(ctx, p.config)
 	if err != nil {
 		return nil, err
 	}
-	c := &pgConn{Conn: conn, age: age, made: time.Now()}
-	if err := p.begin(ctx, conn); err != nil {
-		c.drop(ctx)
-		return nil, err
-	}
-	return c, nil
+	return &pgConn{Conn: lent.Conn(), lent: lent}, nil
 }
 
-// release gives a connection back. One that is broken, or in the middle of
-// something, is closed.
-func (p *pgPool) release(ctx context.Context, c *pgConn) {
-	defer func() { <-p.slots }()
-	c.since = time.Now()
-	keep := !c.IsClosed() && c.PgConn().TxStatus() == 'I' && time.Since(c.made) < pgLifetime
-	p.mu.Lock()
-	keep = keep && !p.closed && c.age == p.age
-	if keep {
-		p.idle = append(p.idle, c)
-	}
-	p.mu.Unlock()
-	if !keep {
-		c.drop(ctx)
-	}
-}
-
-// reset closes the connections, those in use once they are given back.
-func (p *pgPool) reset(ctx context.Context) {
-	p.mu.Lock()
-	old := p.idle
-	p.idle = nil
-	p.age++
-	p.mu.Unlock()
-	for _, c := range old {
-		c.drop(ctx)
-	}
-}
-
-// prune closes what has been idle for long.
-func (p *pgPool) prune(ctx context.Context) {
-	p.mu.Lock()
-	n := 0
-	for n < len(p.idle) && time.Since(p.idle[n].since) > pgIdle {
-		n++
-	}
-	old := p.idle[:n:n]
-	p.idle = append([]*pgConn(nil), p.idle[n:]...)
-	p.mu.Unlock()
-	for _, c := range old {
-		c.drop(ctx)
-	}
-}
-
-// close waits for the connections in use.
-func (p *pgPool) close() {
-	p.mu.Lock()
-	was := p.closed
-	p.closed = true
-	p.mu.Unlock()
-	if was {
+// release gives the connection back; one in the middle of something is closed. What
+// is left of a broken one, a goodbye that waits for its server, takes up no place.
+func (c *pgConn) release() {
+	if c.IsClosed() {
+		c.lent.Hijack()
 		return
 	}
-	for range cap(p.slots) {
-		p.slots <- struct{}{}
-	}
-	p.reset(context.Background())
-	for range cap(p.slots) { // whoever waits learns that it is closed
-		<-p.slots
-	}
+	c.lent.Release()
 }
 
-func (c *pgConn) lives(ctx context.Context) bool {
-	if c.IsClosed() || time.Since(c.made) > pgLifetime {
-		return false
-	}
-	if time.Since(c.since) < pgCheckAfter {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(ctx, pgPatience)
-	defer cancel()
-	return c.Ping(ctx) == nil
-}
-
-// drop says goodbye for as long as that takes no time, also when ctx has ended.
+// drop closes the connection, saying goodbye for as long as that takes no time, also
+// when ctx has ended.
 func (c *pgConn) drop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pgPatience)
 	defer cancel()
@@ -182,7 +84,10 @@ func (c *pgConn) transact(ctx context.Context, fn func() error) error {
 		c.rollback(ctx)
 		return err
 	}
-	_, err := c.Exec(ctx, "COMMIT")
+	tag, err := c.Exec(ctx, "COMMIT")
+	if err == nil && tag.String() != "COMMIT" {
+		err = fmt.Errorf("the server answered %q to COMMIT", tag)
+	}
 	return err
 }
 
@@ -194,6 +99,14 @@ func (c *pgConn) rollback(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pgPatience)
 	defer cancel()
 	if _, err := c.Exec(ctx, "ROLLBACK"); err != nil {
-		_ = c.Close(ctx) // the server then rolls back by itself
+		c.drop(ctx) // the server then rolls back by itself
 	}
+}
+
+// late explains the end of a deadline of ours.
+func late(ctx, outer context.Context, limit time.Duration, key string, err error) error {
+	if err != nil && outer.Err() == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("the server was not done within %s of store.%s: %w", limit, key, err)
+	}
+	return err
 }

@@ -41,8 +41,6 @@ func (p *Postgres) Run(ctx context.Context) error {
 }
 
 func (p *Postgres) tend(ctx context.Context) error {
-	p.write.prune(ctx)
-	p.read.prune(ctx)
 	today := dayOf(p.clock())
 	days := make([]pgDay, 0, p.cfg.PartitionsAhead+1)
 	for d := today; d <= today+pgDay(p.cfg.PartitionsAhead); d++ { //nolint:gosec // at most 366

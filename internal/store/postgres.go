@@ -11,11 +11,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -30,8 +32,9 @@ type Postgres struct {
 	slot    int16 // which rows of totals this process counts in
 	clock   func() time.Time
 
-	write *pgPool
-	read  *pgPool
+	write  *pgxpool.Pool
+	read   *pgxpool.Pool
+	closed atomic.Bool
 
 	gate     chan struct{} // holds one token; its owner may bring the tables up to date
 	mu       sync.Mutex
@@ -47,9 +50,8 @@ const (
 	pgWriters        = 4 // connections that write
 	pgSlots          = 16
 	pgConnectTimeout = 5 * time.Second
-	// pgInsertTimeout ends a transaction that hangs on a network or a lock; the
-	// caller repeats it.
-	pgInsertTimeout = time.Minute
+	// pgLongWork bounds a statement that reads or tidies a whole partition.
+	pgLongWork = time.Hour
 )
 
 // OpenPostgres prepares the use of the database at Config.URL. It does not
@@ -66,10 +68,19 @@ func OpenPostgres(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Pos
 		clock: time.Now, gate: make(chan struct{}, 1), days: map[pgDay]bool{},
 	}
 	p.gate <- struct{}{}
-	p.write = newPgPool(config, pgWriters, prepareWriter)
-	p.read = newPgPool(config, max(cfg.Readers, 1), func(ctx context.Context, conn *pgx.Conn) error {
+	p.write, err = newPgPool(config, pgWriters, func(ctx context.Context, conn *pgx.Conn) error {
+		return prepareWriter(ctx, conn, cfg.WriteTimeout)
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.read, err = newPgPool(config, max(cfg.Readers, 1), func(ctx context.Context, conn *pgx.Conn) error {
 		return prepareReader(ctx, conn, cfg.ReadTimeout)
 	})
+	if err != nil {
+		p.write.Close()
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -94,7 +105,7 @@ func (c Config) Place() string {
 }
 
 // connection checks the URL. Its errors never show what may be a password.
-func (c Config) connection() (*pgx.ConnConfig, error) {
+func (c Config) connection() (*pgxpool.Config, error) {
 	const form = "store: url must have the form postgres://USER:PASSWORD@HOST:PORT/DATABASE"
 	u, err := url.Parse(c.URL)
 	if err != nil {
@@ -106,7 +117,12 @@ func (c Config) connection() (*pgx.ConnConfig, error) {
 	if name := strings.Trim(u.Path, "/"); strings.Contains(name, "/") {
 		return nil, fmt.Errorf("%s; the path %q is no database name", form, u.Path)
 	}
-	config, err := pgx.ParseConfig(c.URL)
+	for key := range u.Query() {
+		if strings.HasPrefix(key, "pool_") {
+			return nil, fmt.Errorf("%s; %s is no parameter of a server: store.readers says how many connections read", form, key)
+		}
+	}
+	pool, err := pgxpool.ParseConfig(c.URL)
 	if err != nil {
 		reason := "its parameters cannot be used"
 		if inner := errors.Unwrap(err); inner != nil {
@@ -117,6 +133,7 @@ func (c Config) connection() (*pgx.ConnConfig, error) {
 		}
 		return nil, fmt.Errorf("%s; %s: %s", form, c.Place(), reason)
 	}
+	config := pool.ConnConfig
 	if config.ConnectTimeout == 0 || config.ConnectTimeout > pgConnectTimeout {
 		config.ConnectTimeout = pgConnectTimeout
 	}
@@ -136,65 +153,84 @@ func (c Config) connection() (*pgx.ConnConfig, error) {
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: pgPatience}
 	}
-	return config, nil
+	return pool, nil
 }
 
 // prepareWriter makes commits durable even where the server's default is not to
-// wait, ends what hangs, and takes the cheaper compression where there is one.
-func prepareWriter(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', '60s', false);
-SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
-SELECT set_config('default_toast_compression', 'lz4', false) FROM pg_settings
-WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)`, pgx.QueryExecModeSimpleProtocol)
+// wait, takes the cheaper compression where there is one, and has the server end
+// the transaction of a client that went silent or vanished, before which nobody
+// else gets the ids that it claimed.
+func prepareWriter(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
+	const durable = `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
+	if _, err := conn.Exec(ctx, durable, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return err
+	}
+	_, err := conn.Exec(ctx, `SELECT set_config(s.name, given.value, false)
+FROM pg_settings AS s JOIN unnest($1::text[], $2::text[]) AS given (name, value) USING (name)
+WHERE s.enumvals IS NULL OR given.value = ANY (s.enumvals)`, pgx.QueryExecModeExec,
+		[]string{"idle_in_transaction_session_timeout", "default_toast_compression", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"},
+		[]string{milliseconds(timeout), "lz4", "15s", "5s", "3", "30s"})
 	return err
 }
 
 func prepareReader(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
-	_, err := conn.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', '60s', false),
-set_config('statement_timeout', $1, false)`, strconv.FormatInt(timeout.Milliseconds(), 10)+"ms")
+	_, err := conn.Exec(ctx, "SELECT set_config('idle_in_transaction_session_timeout', '60s', false), set_config('statement_timeout', $1, false)",
+		pgx.QueryExecModeExec, milliseconds(timeout))
 	return err
+}
+
+// milliseconds is a duration as settings have it, at least one: 0 would be none.
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(max(d.Milliseconds(), 1), 10) + "ms"
 }
 
 // reading runs a short read, with its deadline.
 func (p *Postgres) reading(ctx context.Context, fn func(ctx context.Context, c *pgConn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.ReadTimeout)
-	defer cancel()
-	return p.use(ctx, p.read, fn)
+	return p.within(ctx, p.cfg.ReadTimeout, "readTimeout", p.read, fn)
 }
 
-// writing runs fn on a connection without a deadline of its own.
+// writing runs a step of writing, with its deadline.
 func (p *Postgres) writing(ctx context.Context, fn func(ctx context.Context, c *pgConn) error) error {
-	return p.use(ctx, p.write, fn)
+	return p.within(ctx, p.cfg.WriteTimeout, "writeTimeout", p.write, fn)
 }
 
-func (p *Postgres) use(ctx context.Context, pool *pgPool, fn func(ctx context.Context, c *pgConn) error) error {
+func (p *Postgres) within(outer context.Context, limit time.Duration, key string, pool *pgxpool.Pool, fn func(ctx context.Context, c *pgConn) error) error {
+	ctx, cancel := context.WithTimeout(outer, limit)
+	defer cancel()
+	return late(ctx, outer, limit, key, p.use(ctx, pool, fn))
+}
+
+func (p *Postgres) use(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, c *pgConn) error) error {
 	if err := p.tables(ctx); err != nil {
 		return err
 	}
-	c, err := pool.acquire(ctx)
-	if err != nil {
-		return p.noted(ctx, err)
-	}
-	defer pool.release(ctx, c)
-	return p.noted(ctx, fn(ctx, c))
+	return p.lend(ctx, pool, fn)
 }
 
-// noted draws the conclusions from an error: connections to a server that went
-// away or only reads are dropped, and one without our tables gets them.
-func (p *Postgres) noted(ctx context.Context, err error) error {
+// lend runs fn on a connection and draws the conclusions from its error:
+// connections to a server that went away, hangs or only reads are dropped, and one
+// without our tables gets them.
+func (p *Postgres) lend(ctx context.Context, pool *pgxpool.Pool, fn func(ctx context.Context, c *pgConn) error) error {
+	broken := false
+	c, err := p.acquire(ctx, pool)
+	if err == nil {
+		defer c.release()
+		err = fn(ctx, c)
+		broken = err != nil && c.IsClosed()
+	}
 	if err == nil || errors.Is(err, errClosed) {
 		return err
 	}
-	gone, empty := lostServer(err), lostTables(err)
-	if gone || empty {
+	gone := broken || lostServer(err)
+	if gone || lostTables(err) {
 		p.mu.Lock()
 		p.migrated = false
 		clear(p.days)
 		p.mu.Unlock()
 	}
 	if gone {
-		p.write.reset(ctx)
-		p.read.reset(ctx)
+		p.write.Reset()
+		p.read.Reset()
 	}
 	return err
 }
@@ -213,13 +249,8 @@ func (p *Postgres) tables(ctx context.Context) error {
 	if p.isMigrated() {
 		return nil
 	}
-	c, err := p.write.acquire(ctx)
-	if err != nil {
-		return p.noted(ctx, err)
-	}
-	defer p.write.release(ctx, c)
-	if err := migratePostgres(ctx, c); err != nil {
-		return p.noted(ctx, err)
+	if err := p.lend(ctx, p.write, migratePostgres); err != nil {
+		return err
 	}
 	p.mu.Lock()
 	p.migrated = true
@@ -236,8 +267,9 @@ func (p *Postgres) isMigrated() bool {
 // Close waits for what is going on, then closes the connections. Calls after it
 // fail.
 func (p *Postgres) Close() error {
-	p.write.close()
-	p.read.close()
+	p.closed.Store(true)
+	p.write.Close()
+	p.read.Close()
 	p.mu.Lock()
 	p.migrated = false
 	p.mu.Unlock()

@@ -442,7 +442,7 @@ func TestConfig(t *testing.T) {
 	Default().Validate(func(key, rule string) { t.Errorf("default %s %s", key, rule) })
 	var keys []string
 	Config{Retention: time.Minute, MaxBytes: 1}.Validate(func(key, _ string) { keys = append(keys, key) })
-	if diff := cmp.Diff([]string{"retention", "maxBytes", "cacheBytes", "readTimeout", "readers", "partitionsAhead"}, keys); diff != "" {
+	if diff := cmp.Diff([]string{"retention", "maxBytes", "cacheBytes", "readTimeout", "readers", "writeTimeout", "partitionsAhead"}, keys); diff != "" {
 		t.Error(diff)
 	}
 }
