@@ -55,7 +55,7 @@ func (r result) quantile(q float64) time.Duration {
 }
 
 // closedLoop keeps a number of connections busy for a time: each sends its next
-// request when the last was answered.
+// request when the last was answered. It ends before its time when next gives nil.
 func closedLoop(address string, connections int, d time.Duration, next func() []byte) (result, error) {
 	var r result
 	var mu sync.Mutex
@@ -93,8 +93,12 @@ func drive(address string, until time.Time, next func() []byte) (result, error) 
 	defer conn.Close()
 	answers := bufio.NewReaderSize(conn, 8<<10)
 	for time.Now().Before(until) {
+		request := next()
+		if request == nil {
+			break
+		}
 		sent := time.Now()
-		status, err := exchange(conn, answers, next())
+		status, err := exchange(conn, answers, request)
 		if err != nil {
 			return r, err
 		}

@@ -35,6 +35,7 @@ func main() {
 		name string
 		run  func() ([]row, error)
 	}{
+		{"growth", measureGrowth}, // only by name
 		{"start", measureStart},
 		{"http", measureHTTP},
 		{"libraries", measureLibraries},
@@ -42,7 +43,7 @@ func main() {
 		{"recommend", measureRecommend},
 		{"history", measureHistory},
 	} {
-		if only != "" && only != step.name {
+		if only != step.name && (only != "" || step.name == "growth") {
 			continue
 		}
 		rows, err := step.run()
