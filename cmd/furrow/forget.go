@@ -92,6 +92,9 @@ func printPerson(out io.Writer, r history.ForgetReport, linked bool) {
 	if more := len(r.Links.Left) - most; more > 0 {
 		fmt.Fprintf(out, "  … and %d more are left alone; --preview --json has all of them\n", more)
 	}
+	if r.Links.Cut {
+		fmt.Fprintln(out, "  These are only the commonest of the identifiers on their events.")
+	}
 }
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") }
@@ -108,6 +111,9 @@ func printReceipt(out io.Writer, r history.ForgetReport) {
 		fmt.Fprintln(out, "  recommender  learned anew without them")
 	}
 	fmt.Fprintf(out, "  tombstones   %d\n", r.Tombstones)
+	if r.Links != nil && r.Links.Cut {
+		fmt.Fprintln(out, "  linked       only the commonest of the identifiers on their events were looked at")
+	}
 	if b := r.Bus; b != nil {
 		if b.Known {
 			fmt.Fprintf(out, "  bus          the last copy on the %s is gone by %s\n", b.What, b.Last.UTC().Format(time.RFC3339))
