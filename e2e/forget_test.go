@@ -606,6 +606,30 @@ func TestForgettingInPostgresAndS3(t *testing.T) {
 	check("after a replay")
 }
 
+// TestANewFolderKnowsWhoIsForgotten replays an archive from a backup of before a
+// forgetting, on a machine that has never heard of it: only Postgres has.
+func TestANewFolderKnowsWhoIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := anyStore(t)
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	p := start(t, dir, "serve", "--config", s.config)
+	sendVisits(t, p, true)
+	p.stop(t)
+	copyFolder(t, s.folder(), backup)
+	forgotten(t, "--data-dir", dir, "--config", s.config)
+	if err := os.RemoveAll(s.folder()); err != nil {
+		t.Fatal(err)
+	}
+	copyFolder(t, backup, s.folder())
+	must(t, "replay", "--data-dir", t.TempDir(), "--config", s.config, "--yes")
+	for _, id := range annasIDs {
+		if tables := s.tablesWith(t, id); tables != "" {
+			t.Errorf("%s is in %s", id, tables)
+		}
+	}
+	wantNoTraces(t, "after a replay", s.s3.Folder)
+}
+
 // tablesWith names the tables that have a text in any cell, as text or as bytes.
 func (s *stores) tablesWith(t *testing.T, text string) string {
 	t.Helper()

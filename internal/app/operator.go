@@ -23,6 +23,7 @@ import (
 type Operator struct {
 	app   *App   // nil: a running furrow does it
 	admin string // its address
+	level bool   // the stores and the data folder know the same tombstones
 }
 
 // OpenOperator finds out who has the data folder. Close gives it back.
@@ -66,6 +67,7 @@ func (o *Operator) Do(ctx context.Context, name string, spec any, body io.Reader
 	if o.app == nil {
 		result, err = o.ask(ctx, name, text, body, progress)
 	} else {
+		o.reconcile(ctx, name)
 		var made any
 		if made, err = o.app.operate(ctx, name, text, body, progress); err == nil {
 			result, err = json.Marshal(made)
@@ -75,6 +77,17 @@ func (o *Operator) Do(ctx context.Context, name string, spec any, body io.Reader
 		return err
 	}
 	return json.Unmarshal(result, report)
+}
+
+// reconcile does what a start does before anything is stored: a new data folder, or
+// a store from a backup, may not know who is forgotten, while another store does.
+func (o *Operator) reconcile(ctx context.Context, name string) {
+	switch name {
+	case OpReplay, OpImport, OpBadRetry:
+		if !o.level && o.app.history != nil {
+			o.level = o.app.reconcile(ctx)
+		}
+	}
 }
 
 // ask has the running furrow do it.
