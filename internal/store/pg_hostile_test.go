@@ -367,3 +367,36 @@ func FuzzNumeric(f *testing.F) {
 		}
 	})
 }
+
+func TestColumnsOfPostgresAreThoseOfAtomicEvents(t *testing.T) {
+	t.Parallel()
+	p := openPostgres(t, Default())
+	put(t, p, samples(0, 1, noon))
+	columnsOf := func(table string) []string {
+		return strings.Split(query[string](t, p, `SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attnum)
+FROM pg_attribute a WHERE a.attrelid = 'atomic.`+table+`'::regclass AND a.attnum > 0`), ",")
+	}
+	var names []string
+	types := columnsOf("events")
+	for i, c := range types {
+		name, _, _ := strings.Cut(c, " ")
+		if names = append(names, name); i < len(columns) && name != columns[i].Name() {
+			t.Errorf("column %d is %s, want %s", i+1, name, columns[i].Name())
+		}
+	}
+	if len(names) != 133 {
+		t.Fatalf("%d columns, want 128, three documents, the hash and the time of loading", len(names))
+	}
+	for n, want := range map[int]string{
+		1: "app_id character varying(255)", 4: "collector_tstamp timestamp without time zone", 7: "event_id character(36)",
+		57: "se_value double precision", 60: "tr_total numeric", 101: "dvce_ismobile boolean", 129: "contexts jsonb", 132: "content_hash bigint",
+	} {
+		if types[n-1] != want {
+			t.Errorf("column %d is %s, want %s", n, types[n-1], want)
+		}
+	}
+	want := []string{"id text", "time timestamp without time zone", "schema text", "failure json", "record bytea", "event_index integer"}
+	if diff := cmp.Diff(want, columnsOf("bad_rows")); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,19 +1,18 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"furrow/internal/event"
-	"furrow/internal/tombstone"
 )
 
 // trimmed is a database whose retention a test applies by itself.
@@ -34,6 +33,9 @@ func suite(t *testing.T, open func(testing.TB, Config) trimmed) {
 		"doubles within a batch":           suiteWithinBatch,
 		"a row that is refused":            suiteRefused,
 		"a record is kept once":            suiteRecordOnce,
+		"conflicts of one record share it": suiteRecordOfConflicts,
+		"a record goes with its last row":  suiteRetentionOfRecords,
+		"retention runs beside inserts":    suiteRetentionBeside,
 		"bad rows are listed":              suiteEachBad,
 		"bad rows are deleted":             suiteDeleteBad,
 		"known ids":                        suiteKnown,
@@ -115,6 +117,20 @@ func allBad(tb testing.TB, db Database, filter BadFilter) []event.BadRow {
 	return out
 }
 
+// rowsOf is how many rows a table has.
+func rowsOf(tb testing.TB, db Database, table string) (n int64) {
+	tb.Helper()
+	switch db := db.(type) {
+	case *SQLite:
+		if err := db.pool.QueryRowContext(tb.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+			tb.Fatal(err)
+		}
+	case *Postgres:
+		n = query[int64](tb, db, "SELECT count(*) FROM atomic."+table)
+	}
+	return n
+}
+
 func reasons(tb testing.TB, db Database) string {
 	tb.Helper()
 	var b strings.Builder
@@ -156,6 +172,7 @@ func suiteCells(t *testing.T, open func(testing.TB, Config) trimmed) {
 	e.SetText(event.TrTax, "1E-7")
 	e.SetText(event.TrShipping, "-10")
 	e.SetText(event.TiPrice, "0.00")
+	e.SetText(event.TrTotalBase, "-9E+999")
 	e.SetText(event.SeValue, "12.5")
 	e.SetText(event.PageTitle, "Grüße, 'quoted' \"twice\" \\N \t 🛒")
 	e.SetInt(event.BrFeaturesPdf, 0)
@@ -165,7 +182,7 @@ func suiteCells(t *testing.T, open func(testing.TB, Config) trimmed) {
 	e.Content = 1<<63 + 5
 	put(t, db, []Row{r})
 	for name, want := range map[string]any{
-		"tr_total": 3.1, "tr_tax": 1e-7, "tr_shipping": -10.0, "ti_price": 0.0, "se_value": 12.5, "txn_id": int64(-5),
+		"tr_total": 3.1, "tr_tax": 1e-7, "tr_shipping": -10.0, "ti_price": 0.0, "tr_total_base": -math.MaxFloat64, "se_value": 12.5, "txn_id": int64(-5),
 		"page_title": "Grüße, 'quoted' \"twice\" \\N \t 🛒", "br_features_pdf": int64(0), "br_cookies": int64(1),
 		"geo_latitude": 48.2, "collector_tstamp": "2026-11-22 12:00:00.123", "true_tstamp": "1969-12-31 23:59:59.999",
 		"user_id": nil, "doc_height": int64(4201), "event_id": e.ID(),
@@ -251,161 +268,6 @@ func suiteWithinBatch(t *testing.T, open func(testing.TB, Config) trimmed) {
 	}
 }
 
-func suiteRefused(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	rows := samples(0, 50, noon)
-	rows[7].Event.Clear(event.VEtl)
-	rows[49].Event.Clear(event.VCollector)
-	wantInserted(t, Inserted{Events: 48, Refused: 2, Bad: 2}, put(t, db, rows))
-	wantInserted(t, Inserted{Doubles: 48, Refused: 2, BadDoubles: 2}, put(t, db, rows))
-	r := reasons(t, db)
-	for _, want := range []string{"v_etl", "v_collector"} {
-		if !strings.Contains(r, want) {
-			t.Errorf("no bad row names %q: %s", want, r)
-		}
-	}
-	if n, err := db.Known(t.Context(), []string{rows[7].Event.ID()}); n != 0 || err != nil {
-		t.Errorf("a refused event is known: %d, %v", n, err)
-	}
-}
-
-func suiteRecordOnce(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	const n = 3000
-	record := noise(1, 2<<20)
-	bad := badRows(record, n, noon)
-	before := status(t, db).Bytes
-	for some := range slices.Chunk(bad, 1000) { // as a consumer's transactions may cut it
-		put(t, db, nil, some...)
-	}
-	wantInserted(t, Inserted{BadDoubles: n}, put(t, db, nil, bad...))
-	if st := status(t, db); st.Bad != n || st.Bytes-before > int64(4*len(record)+n*2000) {
-		t.Errorf("%+v, %d bytes before", st, before)
-	}
-	newest, err := db.Bad(t.Context(), 2000)
-	if err != nil || len(newest) != 2000 {
-		t.Fatalf("%d rows, %v", len(newest), err)
-	}
-	for _, b := range newest {
-		if !bytes.Equal(bad[b.Index].Failure, b.Failure) || b.Record != bad[0].Record || &b.Payload[0] != &newest[0].Payload[0] {
-			t.Fatalf("row %d does not share the record, or differs", b.Index)
-		}
-	}
-	if !bytes.Equal(newest[0].Payload, record) {
-		t.Error("the record differs")
-	}
-}
-
-func suiteEachBad(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	a, b := badRows([]byte("a"), 1500, noon), badRows([]byte("b"), 3, noon.Add(time.Hour))
-	for i := range b {
-		b[i].Schema = "iglu:com.snowplowanalytics.snowplow.badrows/enrichment_failures/jsonschema/2-0-1"
-	}
-	empty := badRows(nil, 1, noon.Add(2*time.Hour))
-	// Mixed, so that rows of one record come apart.
-	put(t, db, nil, append(append(append([]event.BadRow{b[0]}, a[:700]...), b[1:]...), a[700:]...)...)
-	put(t, db, nil, empty...)
-	every := slices.Concat(a, b, empty)
-	for name, c := range map[string]struct {
-		filter BadFilter
-		want   []event.BadRow
-	}{
-		"all":         {BadFilter{}, every},
-		"ids":         {BadFilter{IDs: []string{a[3].ID, b[1].ID, "none", a[3].ID}}, []event.BadRow{a[3], b[1]}},
-		"schema":      {BadFilter{Schema: b[0].Schema}, b},
-		"schema name": {BadFilter{Schema: "enrichment_failures"}, b},
-		"no schema":   {BadFilter{Schema: "failures"}, nil},
-		"from":        {BadFilter{From: noon.Add(time.Hour)}, slices.Concat(b, empty)},
-		"to":          {BadFilter{To: noon.Add(time.Hour)}, a},
-		"between":     {BadFilter{From: noon.Add(time.Minute), To: noon.Add(time.Hour + time.Millisecond)}, b},
-		"both":        {BadFilter{IDs: []string{a[0].ID, b[0].ID}, Schema: "schema_violations"}, a[:1]},
-	} {
-		for _, c.filter.Records = range []bool{false, true} {
-			got := allBad(t, db, c.filter)
-			seen := map[event.RecordID]bool{}
-			for i := range got {
-				if i > 0 && got[i].Record != got[i-1].Record && seen[got[i].Record] {
-					t.Fatalf("%s: rows of one record are apart", name)
-				}
-				seen[got[i].Record] = true
-				if !c.filter.Records && got[i].Payload != nil {
-					t.Fatalf("%s: a record of %d bytes that nobody asked for", name, len(got[i].Payload))
-				}
-			}
-			if c.filter.Records {
-				wantBad(t, name, c.want, got)
-				continue
-			}
-			bare := slices.Clone(c.want)
-			for i := range bare {
-				bare[i].Payload = nil
-			}
-			wantBad(t, name, bare, got)
-		}
-	}
-	stop := errors.New("enough")
-	calls := 0
-	if err := db.EachBad(t.Context(), BadFilter{}, func(event.BadRow) error { calls++; return stop }); !errors.Is(err, stop) || calls != 1 {
-		t.Errorf("%v after %d calls", err, calls)
-	}
-	// The callback may change what it reads.
-	err := db.EachBad(t.Context(), BadFilter{Schema: "enrichment_failures"}, func(r event.BadRow) error {
-		_, err := db.DeleteBad(t.Context(), []string{r.ID})
-		return err
-	})
-	if st := status(t, db); err != nil || st.Bad != 1501 {
-		t.Errorf("%v, %d left", err, st.Bad)
-	}
-}
-
-// wantBad compares bad rows in any order. cmp alone takes seconds for thousands.
-func wantBad(tb testing.TB, name string, want, got []event.BadRow) {
-	tb.Helper()
-	byID := func(x, y event.BadRow) int { return strings.Compare(x.ID, y.ID) }
-	want, got = slices.SortedFunc(slices.Values(want), byID), slices.SortedFunc(slices.Values(got), byID)
-	if len(want) != len(got) {
-		tb.Errorf("%s: %d rows, want %d", name, len(got), len(want))
-		return
-	}
-	for i, w := range want {
-		if g := got[i]; g.ID != w.ID || g.Record != w.Record || g.Index != w.Index || !g.Time.Equal(w.Time) || g.Schema != w.Schema ||
-			!bytes.Equal(g.Failure, w.Failure) || !bytes.Equal(g.Payload, w.Payload) {
-			tb.Errorf("%s: %s", name, cmp.Diff(w, g))
-			return
-		}
-	}
-}
-
-func suiteDeleteBad(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	bad := badRows([]byte("a"), 3, noon)
-	put(t, db, nil, bad...)
-	if n, err := db.DeleteBad(t.Context(), []string{bad[0].ID, bad[1].ID, bad[0].ID, "none"}); n != 2 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	if got := allBad(t, db, BadFilter{Records: true}); len(got) != 1 || string(got[0].Payload) != "a" {
-		t.Errorf("%+v", got)
-	}
-	if n, err := db.DeleteBad(t.Context(), []string{bad[2].ID}); n != 1 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	if n, err := db.DeleteBad(t.Context(), nil); n != 0 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	if st := status(t, db); st.Bad != 0 {
-		t.Errorf("%+v", st)
-	}
-	wantInserted(t, Inserted{Bad: 3}, put(t, db, nil, bad...)) // and they may come again
-	if got := allBad(t, db, BadFilter{Records: true}); len(got) != 3 || string(got[0].Payload) != "a" {
-		t.Errorf("%+v", got)
-	}
-}
-
 func suiteKnown(t *testing.T, open func(testing.TB, Config) trimmed) {
 	t.Helper()
 	db := open(t, Default())
@@ -419,204 +281,6 @@ func suiteKnown(t *testing.T, open func(testing.TB, Config) trimmed) {
 	}
 	if n, err := db.Known(t.Context(), nil); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
-	}
-}
-
-// people are events of three people over two days: Ada, who logs in, Ben, and one
-// who shares Ada's network.
-func people() []Row {
-	rows := samples(0, 6, noon)
-	for i, ids := range [][3]string{
-		{"", "ada-cookie", "net-1"},
-		{"ada@example", "ada-cookie", "net-1"},
-		{"ada@example", "ada-phone", ""},
-		{"ben@example", "ben-cookie", "net-2"},
-		{"", "other", "net-1"},
-		{"ada@example", "ada-cookie", "net-1"},
-	} {
-		e := rows[i].Event
-		for j, f := range []event.Field{event.UserID, event.DomainUserID, event.NetworkUserID} {
-			e.SetText(f, ids[j])
-		}
-	}
-	rows[5].Event.SetTime(event.CollectorTstamp, noon.AddDate(0, 0, 1))
-	return rows
-}
-
-func suitePerson(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	put(t, db, people())
-	for name, c := range map[string]struct {
-		identifiers []string
-		want        Person
-	}{
-		"nobody":  {[]string{"nobody", "ada%", "", "ADA@example"}, Person{Linked: []Identity{}}},
-		"no name": {nil, Person{Linked: []Identity{}}},
-		"user": {[]string{"ada@example"}, Person{
-			Events: 3, First: noon.Add(time.Millisecond), Last: noon.AddDate(0, 0, 1),
-			Linked: []Identity{{"domain_userid", "ada-cookie", 2}, {"network_userid", "net-1", 2}, {"domain_userid", "ada-phone", 1}},
-		}},
-		"all of hers": {[]string{"ada-cookie", "ada@example", "ada-phone"}, Person{
-			Events: 4, First: noon, Last: noon.AddDate(0, 0, 1), Linked: []Identity{{"network_userid", "net-1", 3}},
-		}},
-	} {
-		got, err := db.Person(t.Context(), c.identifiers)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
-	}
-	crowd := samples(100, 150, noon)
-	for i := range crowd {
-		crowd[i].Event.SetText(event.UserID, "crowd")
-		crowd[i].Event.SetText(event.DomainUserID, fmt.Sprintf("c-%03d", i))
-		crowd[i].Event.Clear(event.NetworkUserID)
-	}
-	put(t, db, crowd)
-	if p, err := db.Person(t.Context(), []string{"crowd"}); err != nil || p.Events != 150 || len(p.Linked) != 100 {
-		t.Errorf("%d events, %d linked, %v", p.Events, len(p.Linked), err)
-	}
-}
-
-func suiteForget(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	rows := people()
-	put(t, db, rows)
-	order := Forgetting{Identifiers: []string{"ada@example", "ada-cookie", ""}, Until: noon.Add(12 * time.Hour)}
-	for _, want := range []Forgotten{{Events: 3}, {}} { // it may be repeated
-		done, err := db.Forget(t.Context(), order)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, done); diff != "" {
-			t.Error(diff)
-		}
-	}
-	st := status(t, db)
-	if st.Events != 3 || !st.Oldest.Equal(noon.Add(3*time.Millisecond)) || !st.Newest.Equal(noon.AddDate(0, 0, 1)) {
-		t.Errorf("%+v", st)
-	}
-	for i, want := range []bool{false, false, false, true, true, true} {
-		id := rows[i].Event.ID()
-		_, ok, err := db.Event(t.Context(), id)
-		n, kerr := db.Known(t.Context(), []string{id})
-		if ok != want || (n == 1) != want || err != nil || kerr != nil {
-			t.Errorf("event %d: found %v, known %d, %v %v", i, ok, n, err, kerr)
-		}
-	}
-	// What the person does later is new; and to the millisecond.
-	order.Until = noon.AddDate(0, 0, 1).Add(-time.Millisecond)
-	if done, err := db.Forget(t.Context(), order); err != nil || done.Events != 0 {
-		t.Errorf("%+v, %v", done, err)
-	}
-	order.Until = noon.AddDate(0, 0, 1)
-	if done, err := db.Forget(t.Context(), order); err != nil || done.Events != 1 {
-		t.Errorf("%+v, %v", done, err)
-	}
-	wantInserted(t, Inserted{Events: 4, Doubles: 2}, put(t, db, rows))
-}
-
-func suiteForgetRecords(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	all, some, none := badRows([]byte("all"), 4, noon), badRows([]byte("some"), 1200, noon), badRows([]byte("none"), 5, noon)
-	put(t, db, nil, slices.Concat(all, some, none)...)
-	order := Forgetting{Identifiers: []string{"x"}, Until: noon, Record: func(id event.RecordID, record []byte) ([]byte, func(int) bool, bool) {
-		if id != event.NewRecordID(record) && string(record) != "rewritten" {
-			t.Errorf("record %s with %q", id, record)
-		}
-		switch string(record) {
-		case "all":
-			return nil, func(int) bool { return true }, true
-		case "some":
-			return []byte("rewritten"), func(i int) bool { return i%2 == 1 }, true
-		}
-		return nil, nil, false
-	}}
-	for _, want := range []Forgotten{{BadRows: 604, Records: 2}, {}} {
-		done, err := db.Forget(t.Context(), order)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, done); diff != "" {
-			t.Error(diff)
-		}
-	}
-	if st := status(t, db); st.Bad != 605 {
-		t.Errorf("%+v", st)
-	}
-	for _, b := range allBad(t, db, BadFilter{Records: true}) {
-		switch b.Record {
-		case some[0].Record:
-			if b.Index%2 == 1 || string(b.Payload) != "rewritten" {
-				t.Fatalf("row %d has %q", b.Index, b.Payload)
-			}
-		case none[0].Record:
-			if string(b.Payload) != "none" {
-				t.Fatalf("row %d has %q", b.Index, b.Payload)
-			}
-		default:
-			t.Fatalf("row %d of %q is left", b.Index, b.Payload)
-		}
-	}
-}
-
-func suiteIdentifiers(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	rows := people()
-	want := []string{"ada@example", "ben@example", "ada-cookie", "ada-phone", "ben-cookie", "other", "net-1", "net-2"}
-	for i, r := range samples(100, 2500, noon.AddDate(0, 0, 2)) {
-		r.Event.SetText(event.UserID, fmt.Sprintf("user %d", i))
-		r.Event.SetText(event.DomainUserID, "net-1") // one that is elsewhere another kind
-		r.Event.Clear(event.NetworkUserID)
-		rows = append(rows, r)
-		want = append(want, fmt.Sprintf("user %d", i))
-	}
-	put(t, db, rows)
-	var got []string
-	err := db.EachIdentifier(t.Context(), func(i string) error {
-		got = append(got, i)
-		return nil
-	})
-	slices.Sort(want)
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Errorf("%v, %.2000s", err, diff)
-	}
-	stop := errors.New("enough")
-	if err := db.EachIdentifier(t.Context(), func(string) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("%v", err)
-	}
-}
-
-func suiteTombstones(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	if got, err := db.Buried(t.Context()); len(got) != 0 || err != nil {
-		t.Errorf("%v, %v", got, err)
-	}
-	stone := func(key, hash byte, until time.Time) tombstone.Tombstone {
-		return tombstone.Tombstone{Key: tombstone.Hash{key}, Hash: tombstone.Hash{hash, 255}, Until: until}
-	}
-	exact := time.Date(2026, 11, 22, 12, 0, 0, 123_456_789, time.UTC)
-	want := []tombstone.Tombstone{stone(1, 1, exact), stone(1, 2, noon), stone(1, 2, noon.Add(time.Hour)), stone(2, 1, noon)}
-	given := []tombstone.Tombstone{want[3], want[0], want[2], stone(1, 2, noon.In(time.FixedZone("", 3600))), want[0]}
-	for range 2 {
-		if err := db.Bury(t.Context(), given); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := db.Buried(t.Context())
-	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Errorf("%v, %s", err, diff)
-	}
-	if err := db.Bury(t.Context(), nil); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -656,6 +320,45 @@ func suiteRetention(t *testing.T, open func(testing.TB, Config) trimmed) {
 	// Until the window has passed.
 	trim(noon.AddDate(0, 0, 11).Add(12*time.Hour), Trimmed{})
 	wantInserted(t, Inserted{Events: 1, Doubles: 1}, put(t, db, []Row{sample(0, now), sample(2000, now)}))
+}
+
+// suiteRetentionBeside deletes rows as fast as they come.
+func suiteRetentionBeside(t *testing.T, open func(testing.TB, Config) trimmed) {
+	t.Helper()
+	cfg := Default()
+	cfg.Retention = time.Hour
+	db := open(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	now := noon.Add(34 * time.Hour)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := db.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	deleted := 0
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			got, err := db.Trim(ctx, now)
+			if deleted += got.Events; err != nil && ctx.Err() == nil && sqlState(err) != "55P03" { // in use
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for i := range 20 {
+		wantInserted(t, Inserted{Events: 100}, put(t, db, samples(i*100, 100, noon)))
+		status(t, db)
+	}
+	cancel()
+	wg.Wait()
+	got, err := db.Trim(t.Context(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := status(t, db); st.Events != 0 || deleted+got.Events > 2000 {
+		t.Errorf("%+v, %d deleted", st, deleted+got.Events)
+	}
 }
 
 func suiteContext(t *testing.T, open func(testing.TB, Config) trimmed) {
@@ -707,23 +410,5 @@ func suiteEmpty(t *testing.T, open func(testing.TB, Config) trimmed) {
 	}
 	if got, err := db.Trim(t.Context(), noon); err != nil || got != (Trimmed{}) {
 		t.Errorf("%+v, %v", got, err)
-	}
-}
-
-func suiteOnlyBad(t *testing.T, open func(testing.TB, Config) trimmed) {
-	t.Helper()
-	db := open(t, Default())
-	rows := badRows(nil, 2, noon)
-	rows[0].Record, rows[1].Record = event.RecordID{}, event.RecordID{} // nobody gave one
-	rows[1].Payload = []byte("other")
-	rows[1].Failure = nil
-	wantInserted(t, Inserted{Bad: 2}, put(t, db, nil, rows...))
-	got := map[string]string{}
-	for _, b := range allBad(t, db, BadFilter{Records: true}) {
-		got[b.ID] = string(b.Payload) + string(b.Failure)
-	}
-	want := map[string]string{rows[0].ID: string(rows[0].Failure), rows[1].ID: "other{}"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
 	}
 }
