@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -342,20 +341,10 @@ type receipt struct {
 	Receipt string
 }
 
-// forgotten forgets Anna to the end. The start of a furrow may be at what an earlier
-// forgetting left, which the command refuses to disturb.
+// forgotten forgets Anna to the end.
 func forgotten(t *testing.T, args ...string) (r receipt) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
-		stdout, stderr, code := run(t, slices.Concat(forgetAnna, args, []string{"--json"})...)
-		if code == 0 {
-			return json.Unmarshal([]byte(stdout), &r)
-		}
-		if !strings.Contains(stderr, "running already") {
-			t.Fatalf("forget ended with %d: %s", code, stderr)
-		}
-		return errors.New(stderr)
-	})
+	report(t, &r, slices.Concat(forgetAnna, args)...)
 	if !r.Complete {
 		t.Errorf("the receipt says %+v", r)
 	}
@@ -531,7 +520,7 @@ func TestForgettingUnderLoad(t *testing.T) {
 	}
 	for range 3 {
 		pause(500 * time.Millisecond)
-		report(t, &r, "forget", "--data-dir", dir, "--user", annaUser, "--yes") // long after the start
+		report(t, &r, "forget", "--data-dir", dir, "--user", annaUser, "--yes")
 		if !r.Complete {
 			t.Errorf("the receipt says %+v", r)
 		}

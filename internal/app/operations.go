@@ -39,7 +39,7 @@ func (a *App) operations() map[string]operation {
 		OpBadList:  typed(h.BadList),
 		OpBadShow:  typed(h.BadShow),
 		OpBadRetry: typed(h.BadRetry),
-		OpForget:   typed(h.Forget),
+		OpForget:   typed(a.forget),
 		OpImport:   a.runImport,
 		OpSources:  a.listSources,
 	}
@@ -63,6 +63,27 @@ func parseSpec[S any](text []byte) (spec S, err error) {
 		return spec, fmt.Errorf("the operation's parameters cannot be read: %w; use a furrow command of this server's version", err)
 	}
 	return spec, nil
+}
+
+// forget forgets people, after what holds it up: the start, which looks whether the
+// stores lack tombstones, or another forgetting.
+func (a *App) forget(ctx context.Context, spec history.ForgetSpec, progress history.Progress) (history.ForgetReport, error) {
+	tick := time.NewTicker(stepEvery)
+	defer tick.Stop()
+	for {
+		report, err := a.history.Forget(ctx, spec, progress)
+		if !errors.Is(err, history.ErrRunning) {
+			return report, err
+		}
+		if progress != nil {
+			progress(history.Step{What: "waiting for an earlier forgetting"})
+		}
+		select {
+		case <-ctx.Done():
+			return report, err
+		case <-tick.C:
+		}
+	}
 }
 
 const s3Scheme = "s3://"
