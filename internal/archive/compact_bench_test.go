@@ -49,3 +49,22 @@ func BenchmarkCompact(b *testing.B) {
 	b.ReportMetric(float64(after)/float64(rows/2), "bytes/event-after")
 	b.ReportAllocs()
 }
+
+// BenchmarkBacklog merges 200 hours of 2,000 events each that nobody merged before.
+func BenchmarkBacklog(b *testing.B) {
+	const hours, each = 200, 2000
+	for b.Loop() {
+		b.StopTimer()
+		a := openAt(b, quickDir(b))
+		for h := range hours {
+			entries := make([]Entry, each)
+			for i := range entries {
+				entries[i] = entry(h*each+i, day.Add(time.Duration(h)*time.Hour))
+			}
+			write(b, a, "0", 1+h*each, entries...)
+		}
+		b.StartTimer()
+		compactAll(b, a)
+	}
+	b.ReportMetric(float64(b.N*hours)/b.Elapsed().Seconds(), "hours/s")
+}

@@ -78,6 +78,8 @@ type column struct {
 	node     parquet.Node
 	optional bool
 	unbound  bool // no minimum and maximum: values may be of any size, and nobody looks for them by range
+
+	dictionary bool // each value is written once, and then its number
 }
 
 // schema is the column list of a dataset, in the order in which it is written.
@@ -94,6 +96,7 @@ func newSchema(d dataset, columns []column) schema {
 			node = parquet.Optional(node)
 		}
 		root.fields[i] = groupField{Node: node, name: c.name}
+		columns[i].dictionary = c.node.Encoding() == &parquet.RLEDictionary
 	}
 	return schema{columns: columns, parquet: parquet.NewSchema(d.String(), root)}
 }
@@ -151,6 +154,25 @@ var required = map[event.Field]bool{
 	event.EventID: true, event.CollectorTstamp: true, event.VCollector: true, event.VEtl: true,
 }
 
+// eventPlan says of each column, in their order, what it takes to fill it.
+var eventPlan = func() []plannedColumn {
+	plan := make([]plannedColumn, len(eventFields))
+	for i, f := range eventFields {
+		plan[i] = plannedColumn{field: f, kind: f.Kind(), required: required[f], level: 1}
+		if required[f] {
+			plan[i].level = 0
+		}
+	}
+	return plan
+}()
+
+type plannedColumn struct {
+	field    event.Field
+	kind     event.Kind
+	required bool
+	level    int // definition level of a value
+}
+
 // distinct are the text columns with a value of its own in nearly every row,
 // where a dictionary only costs.
 var distinct = map[event.Field]bool{
@@ -162,7 +184,7 @@ var distinct = map[event.Field]bool{
 func eventColumns() []column {
 	columns := make([]column, len(eventFields))
 	for i, f := range eventFields {
-		columns[i] = column{name: f.Name(), node: eventNode(f), optional: !required[f]}
+		columns[i] = column{name: f.Name(), node: eventNode(f), optional: !required[f], unbound: f.Kind() == event.JSON}
 	}
 	// The bits of event.Event.Content; null when it is unknown.
 	return append(columns, column{name: contentHash, node: parquet.Encoded(parquet.Leaf(parquet.Int64Type), &parquet.Plain), optional: true})

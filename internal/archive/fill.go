@@ -27,25 +27,13 @@ type rawRow struct {
 	record []byte
 }
 
-func fillRaw(dst []parquet.Value, rows []rawRow, column int) []parquet.Value {
-	for i := range rows {
-		r := &rows[i]
-		var v parquet.Value
-		switch column {
-		case 0:
-			v = text(r.id.String())
-		case 1:
-			v = parquet.Int64Value(micros(r.ms))
-		case 2:
-			if len(r.key) > 0 {
-				v = parquet.ByteArrayValue(r.key).Level(0, 1, column)
-			}
-		default:
-			v = parquet.ByteArrayValue(r.record)
-		}
-		dst = append(dst, v)
+func fillRaw(b *batch, r rawRow) {
+	b.set(0, text(r.id.String()))
+	b.set(1, parquet.Int64Value(micros(r.ms)))
+	if len(r.key) > 0 {
+		b.set(2, parquet.ByteArrayValue(r.key).Level(0, 1, 2))
 	}
-	return dst
+	b.set(3, parquet.ByteArrayValue(r.record))
 }
 
 // badRow is one bad row. Of a run of rows of one record only the first holds it.
@@ -54,31 +42,16 @@ type badRow struct {
 	first bool
 }
 
-func fillBad(dst []parquet.Value, rows []badRow, column int) []parquet.Value {
-	for i := range rows {
-		r := &rows[i]
-		var v parquet.Value
-		switch column {
-		case 0:
-			v = text(r.ID)
-		case 1:
-			v = parquet.Int64Value(micros(r.Time.UnixMilli()))
-		case 2:
-			v = text(r.Schema)
-		case 3:
-			v = parquet.ByteArrayValue(bytes.ToValidUTF8(r.Failure, []byte("\uFFFD")))
-		case 4:
-			if r.first {
-				v = parquet.ByteArrayValue(r.Payload).Level(0, 1, column)
-			}
-		case 5:
-			v = parquet.Int32Value(int32(max(math.MinInt32, min(math.MaxInt32, r.Index))))
-		default:
-			v = text(r.Record.String())
-		}
-		dst = append(dst, v)
+func fillBad(b *batch, r badRow) {
+	b.set(0, text(r.ID))
+	b.set(1, parquet.Int64Value(micros(r.Time.UnixMilli())))
+	b.set(2, text(r.Schema))
+	b.set(3, parquet.ByteArrayValue(bytes.ToValidUTF8(r.Failure, []byte("\uFFFD"))))
+	if r.first {
+		b.set(4, parquet.ByteArrayValue(r.Payload).Level(0, 1, 4))
 	}
-	return dst
+	b.set(5, parquet.Int32Value(int32(max(math.MinInt32, min(math.MaxInt32, r.Index)))))
+	b.set(6, text(r.Record.String()))
 }
 
 // eventRow is one event; ms is its hour's time, used when it has none itself.
@@ -91,66 +64,28 @@ type eventRow struct {
 // beyond their column become null, broken UTF-8 is replaced.
 type eventFiller struct{ unfit int64 }
 
-func (e *eventFiller) fill(dst []parquet.Value, rows []eventRow, column int) []parquet.Value {
-	if column == len(eventFields) {
-		return fillContent(dst, rows, column)
-	}
-	f := eventFields[column]
-	if required[f] {
-		return e.required(dst, rows, f)
-	}
-	switch f.Kind() {
-	case event.Text, event.JSON:
-		for i := range rows {
-			var v parquet.Value
-			if c := rows[i].event.Cell(f); c.Set {
-				v = e.text(c.Text).Level(0, 1, column)
+func (e *eventFiller) fill(b *batch, r eventRow) {
+	for column := range eventPlan {
+		c := r.event.Cell(eventPlan[column].field)
+		if !c.Set && !eventPlan[column].required {
+			continue
+		}
+		switch p := &eventPlan[column]; p.kind {
+		case event.Text, event.JSON:
+			b.set(column, e.text(c.Text).Level(0, p.level, column))
+		case event.Time:
+			ms := c.Num
+			if !c.Set {
+				ms = r.ms
 			}
-			dst = append(dst, v)
-		}
-	case event.Time:
-		for i := range rows {
-			var v parquet.Value
-			if c := rows[i].event.Cell(f); c.Set {
-				v = parquet.Int64Value(micros(c.Num)).Level(0, 1, column)
-			}
-			dst = append(dst, v)
-		}
-	default:
-		for i := range rows {
-			var v parquet.Value
-			if c := rows[i].event.Cell(f); c.Set {
-				v = e.number(c, f.Kind(), column)
-			}
-			dst = append(dst, v)
-		}
-	}
-	return dst
-}
-
-func fillContent(dst []parquet.Value, rows []eventRow, column int) []parquet.Value {
-	for i := range rows {
-		var v parquet.Value
-		if content := rows[i].event.Content; content != 0 {
-			v = parquet.Int64Value(int64(content)).Level(0, 1, column) //nolint:gosec // the bits of a hash
-		}
-		dst = append(dst, v)
-	}
-	return dst
-}
-
-func (e *eventFiller) required(dst []parquet.Value, rows []eventRow, f event.Field) []parquet.Value {
-	for i := range rows {
-		switch c := rows[i].event.Cell(f); {
-		case f != event.CollectorTstamp:
-			dst = append(dst, e.text(c.Text))
-		case c.Set:
-			dst = append(dst, parquet.Int64Value(micros(c.Num)))
+			b.set(column, parquet.Int64Value(micros(ms)).Level(0, p.level, column))
 		default:
-			dst = append(dst, parquet.Int64Value(micros(rows[i].ms)))
+			b.set(column, e.number(c, p.kind, column))
 		}
 	}
-	return dst
+	if content := r.event.Content; content != 0 {
+		b.set(len(eventPlan), parquet.Int64Value(int64(content)).Level(0, 1, len(eventPlan))) //nolint:gosec // the bits of a hash
+	}
 }
 
 // text mends what is not UTF-8: other readers refuse a whole file for one string.

@@ -29,13 +29,13 @@ func quick() string {
 	return ""
 }
 
-func quickDir(t *testing.T) string {
-	t.Helper()
+func quickDir(tb testing.TB) string {
+	tb.Helper()
 	dir, err := os.MkdirTemp(quick(), "archive-*") //nolint:usetesting // in memory
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	tb.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	batchRows          = 256       // rows gathered before they go to the columns, one column at a time
+	batchRows          = 128       // rows gathered before they go to the columns, one column at a time
 	batchBytes         = 1 << 20   // the same in bytes, for large rows
 	pageBytes          = 256 << 10 // uncompressed size of a page
 	dictionaryMaxBytes = 1 << 20   // a column with a larger dictionary goes on without one
@@ -40,20 +40,59 @@ func (b *budget) share() int64 {
 	return max(minGroupBytes, b.limit/max(1, b.open.Load()))
 }
 
-// filler turns gathered rows into the values of column i.
-type filler[T any] func(dst []parquet.Value, rows []T, column int) []parquet.Value
+// filler puts the values of a row into a batch. What it does not set is null.
+type filler[T any] func(b *batch, row T)
+
+// batch holds rows that wait to be written, column by column. A row is taken apart
+// when it comes, while it is in the processor's cache: a whole batch of events would
+// not stay there.
+type batch struct {
+	columns []*[batchRows]parquet.Value // nil while a column had nothing but nulls
+	rows    int
+	bytes   int
+}
+
+// noValues are the values of a column of nulls.
+var noValues [batchRows]parquet.Value
+
+// set is the value of a column in the row that is being filled.
+func (b *batch) set(column int, v parquet.Value) {
+	c := b.columns[column]
+	if c == nil {
+		c = new([batchRows]parquet.Value)
+		b.columns[column] = c
+	}
+	c[b.rows] = v
+}
+
+// of returns the values of a column.
+func (b *batch) of(column int) []parquet.Value {
+	if c := b.columns[column]; c != nil {
+		return c[:b.rows]
+	}
+	return noValues[:b.rows]
+}
+
+// clear makes all null again, and lets go of what the values refer to.
+func (b *batch) clear() {
+	for _, c := range b.columns {
+		if c != nil {
+			clear(c[:b.rows])
+		}
+	}
+	b.rows, b.bytes = 0, 0
+}
 
 // writer writes one file. Rows are gathered and then handed to the library
 // column by column, which spares the per-row work of its row interface.
 type writer[T any] struct {
 	file    *os.File
+	schema  *schema
 	parquet *parquet.GenericWriter[any]
 	columns []*parquet.ColumnWriter
 	fill    filler[T]
 	budget  *budget
-	pending []T
-	bytes   int // of pending
-	values  []parquet.Value
+	batch   batch
 	rows    int64 // all rows of the file
 	group   int   // rows of the row group
 	page    int   // rows since the last pages
@@ -86,20 +125,22 @@ func newWriter[T any](local, rangeName string, d dataset, fill filler[T], shared
 		}
 	}
 	w := &writer[T]{
-		file: f, parquet: parquet.NewGenericWriter[any](f, options...), fill: fill, budget: shared,
-		pending: make([]T, 0, batchRows), values: make([]parquet.Value, 0, batchRows),
+		file: f, schema: s, parquet: parquet.NewGenericWriter[any](f, options...), fill: fill, budget: shared,
 	}
 	w.columns = w.parquet.ColumnWriters()
+	w.batch.columns = make([]*[batchRows]parquet.Value, len(w.columns))
 	shared.open.Add(1)
 	return w, nil
 }
 
-// add gathers a row of about size bytes. The row is kept until the next flush.
+// add gathers a row of about size bytes. What it refers to is kept until the next
+// flush.
 func (w *writer[T]) add(row T, size int) error {
-	w.pending = append(w.pending, row)
-	w.bytes += size
+	w.fill(&w.batch, row)
+	w.batch.rows++
+	w.batch.bytes += size
 	w.rows++
-	if len(w.pending) < batchRows && w.bytes < batchBytes {
+	if w.batch.rows < batchRows && w.batch.bytes < batchBytes {
 		return nil
 	}
 	return w.flush()
@@ -108,18 +149,16 @@ func (w *writer[T]) add(row T, size int) error {
 // flush hands the gathered rows to the columns and ends the row group when it is
 // large enough.
 func (w *writer[T]) flush() error {
-	if len(w.pending) == 0 {
+	n := w.batch.rows
+	if n == 0 {
 		return nil
 	}
 	for i, c := range w.columns {
-		w.values = w.fill(w.values[:0], w.pending, i)
-		if _, err := c.WriteRowValues(w.values); err != nil {
+		if _, err := c.WriteRowValues(w.batch.of(i)); err != nil {
 			return fmt.Errorf("archive: %s: column %d: %w", w.file.Name(), i, err)
 		}
 	}
-	n := len(w.pending)
-	clear(w.pending)
-	w.pending, w.bytes = w.pending[:0], 0
+	w.batch.clear()
 	return w.advance(n)
 }
 
@@ -140,9 +179,13 @@ func (w *writer[T]) advance(n int) error {
 // size is about what the file takes so far.
 func (w *writer[T]) size() int64 { return w.parquet.Size() }
 
+// endPages ends the pages of the columns whose dictionary may have grown.
 func (w *writer[T]) endPages() error {
 	w.page = 0
 	for i, c := range w.columns {
+		if !w.schema.columns[i].dictionary || w.fill != nil && w.batch.columns[i] == nil {
+			continue
+		}
 		if err := c.Flush(); err != nil {
 			return fmt.Errorf("archive: %s: column %d: %w", w.file.Name(), i, err)
 		}
