@@ -153,12 +153,30 @@ func confirm(cmd *cobra.Command, question string) (bool, error) {
 		return false, fmt.Errorf("nobody to ask: %s repeat the command with --yes", question)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
-	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if err != nil {
-		return false, err
+	return answer(cmd.Context(), cmd.InOrStdin())
+}
+
+// answer reads a line that says yes or no. Nothing can end the read itself: it is left
+// alone when ctx ends, as the process does then.
+func answer(ctx context.Context, in io.Reader) (bool, error) {
+	type line struct {
+		text string
+		err  error
 	}
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes", nil
+	typed := make(chan line, 1)
+	go func() {
+		text, err := bufio.NewReader(in).ReadString('\n')
+		typed <- line{strings.ToLower(strings.TrimSpace(text)), err}
+	}()
+	select {
+	case <-ctx.Done():
+		return false, errors.New("stopped; nothing was changed")
+	case l := <-typed:
+		if l.err != nil {
+			return false, errors.New("no answer; nothing was changed")
+		}
+		return l.text == "y" || l.text == "yes", nil
+	}
 }
 
 // timeLayouts are how a person may write a time; without a zone it is UTC.

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -162,5 +164,54 @@ func TestOperationsRefuse(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Damaged parts of the journal are kept for ever, and may hold anybody's records.
+func TestReceiptTellsOfDamagedParts(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	aside := filepath.Join(cfg.DataDir, "journal", "set-aside")
+	if err := os.MkdirAll(aside, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(aside, "00000000000000000001_16_9.bin"), []byte("uid=alice"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var report history.ForgetReport
+	if err := operator(t, cfg).Do(t.Context(), OpForget, history.ForgetSpec{Users: []string{"alice"}}, nil, &report, nil); err != nil {
+		t.Fatal(err)
+	}
+	if report.Bus == nil || report.Bus.Known || !strings.Contains(report.Bus.What, aside) {
+		t.Errorf("%+v", report.Bus)
+	}
+}
+
+// Commands keep the disk's reserve as the recorder does, and go on when there is room.
+func TestCommandsKeepTheReserve(t *testing.T) {
+	t.Parallel()
+	cfg := settings(t)
+	cfg.Disk.ReserveBytes = 1 << 60
+	o := operator(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := ""
+	var report history.ImportReport
+	err := o.Do(ctx, OpImport, history.ImportSpec{Name: "a"}, strings.NewReader("no event\n"), &report, func(step history.Step) {
+		if strings.Contains(step.What, "disk.reserveBytes") {
+			told = step.What
+			cancel()
+		}
+	})
+	if told == "" || !errors.Is(err, context.Canceled) {
+		t.Errorf("told %q, %v", told, err)
+	}
+	cfg.Store.URL = "postgres://u@127.0.0.1:1/x"
+	remote := &App{cfg: cfg, disk: o.app.disk}
+	if _, paused := remote.pausedStore(history.InDatabase); paused {
+		t.Error("a database on a server waits for this disk")
+	}
+	if _, paused := remote.pausedStore(history.InArchive); !paused {
+		t.Error("the archive does not wait")
 	}
 }

@@ -69,6 +69,9 @@ func (o *Operator) Do(ctx context.Context, name string, spec any, body io.Reader
 	} else {
 		o.reconcile(ctx, name)
 		var made any
+		watching := newStage(ctx)
+		watching.start("disk", o.app.disk.run) // its reserve holds here, too
+		defer func() { _ = watching.stop(context.WithoutCancel(ctx)) }()
 		if made, err = o.app.operate(ctx, name, text, body, progress); err == nil {
 			result, err = json.Marshal(made)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ func (a *App) buildHistory(enricher *enrich.Enricher) (err error) {
 	opts := history.Options{
 		Dir: filepath.Join(a.cfg.DataDir, "history"), Archive: a.archive, Database: a.store, Bus: a.journal,
 		Enricher: enricher, Forgotten: a.stones.Event, Tombstones: a.stones, Cleaner: a.archive,
-		BusExpiry: a.lastCopy, Log: a.component("history"), Now: time.Now,
+		Paused: a.pausedStore, BusExpiry: a.lastCopy, Log: a.component("history"), Now: time.Now,
 	}
 	if a.cfg.Has(config.RoleRecommender) {
 		opts.Rebuild = a.relearn
@@ -43,10 +44,27 @@ func (a *App) buildHistory(enricher *enrich.Enricher) (err error) {
 // lastCopy says when the journal will have lost what is in it now.
 func (a *App) lastCopy() (what string, last time.Time, known bool) {
 	last, waiting := a.journal.LastCopy(time.Now())
+	var until []string
 	if len(waiting) > 0 {
-		return "journal: once " + strings.Join(waiting, ", ") + " passed it, and its retention has run out", time.Time{}, false
+		until = append(until, "once "+strings.Join(waiting, ", ")+" passed it, and its retention has run out")
+	}
+	// Nobody can tell whose records the damaged parts held.
+	if slices.ContainsFunc(a.journal.Status().SetAside, func(s journal.SetAside) bool { return s.File != "" }) {
+		until = append(until, "once the damaged parts that were set aside are deleted: "+filepath.Join(a.cfg.DataDir, "journal", "set-aside"))
+	}
+	if len(until) > 0 {
+		return "journal: " + strings.Join(until, "; "), time.Time{}, false
 	}
 	return "journal", last, true
+}
+
+// pausedStore says whether operations must wait before they write, and why, by the
+// rule that the recorder keeps.
+func (a *App) pausedStore(store string) (string, bool) {
+	if store == history.InDatabase {
+		return a.paused(recorder.GroupStore)
+	}
+	return a.paused(recorder.GroupArchive)
 }
 
 // relearn has the recommender learn anew from the archive.

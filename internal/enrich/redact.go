@@ -169,25 +169,16 @@ func (p *parser) redact(edited *event.Payload) bool {
 		changed = true
 		edited.NetworkUserID.Value = zeroID
 	}
-	blank := func(text string) string {
-		if goes {
-			text = blankID(blankID(text, p.payload.NetworkUserID.Value), id)
-		}
-		return text
-	}
 	headers := edited.Headers
 	for i, h := range edited.Headers {
-		after := blank(h)
-		if isHeader(h, "Cookie") || isHeader(h, "Referer") {
-			after = p.blankNames(after)
-		}
+		after := p.blankHeader(h, goes)
 		if after == h {
 			continue
 		}
-		if changed = true; &headers[0] == &edited.Headers[0] {
+		if &headers[0] == &edited.Headers[0] {
 			headers = slices.Clone(headers)
 		}
-		headers[i] = after
+		headers[i], changed = after, true
 	}
 	if after := p.blankNames(edited.RefererURI.Value); after != edited.RefererURI.Value {
 		edited.RefererURI.Value, changed = after, true
@@ -232,6 +223,18 @@ func queryHash(params []snowplow.Param) (sum uint64) {
 		sum += paramHash(&params[i])
 	}
 	return sum
+}
+
+// blankHeader takes out of a header who is forgotten, the network user id where it
+// goes.
+func (p *parser) blankHeader(line string, network bool) string {
+	if network {
+		line = blankID(blankID(line, p.payload.NetworkUserID.Value), p.userID)
+	}
+	if isHeader(line, "Cookie") || isHeader(line, "Referer") {
+		return p.blankNames(line)
+	}
+	return line
 }
 
 func isHeader(line, name string) bool {

@@ -78,7 +78,7 @@ const (
 // recommender had its event. It passes when the database takes it now; one that is
 // there with other content fails for as long as the other is kept.
 func (h *History) BadRetry(ctx context.Context, spec BadRetrySpec, progress Progress) (BadRetryReport, error) {
-	r := &retry{h: h, preview: spec.Preview, causes: map[causeKey]*RetryCause{}, report: BadRetryReport{Preview: spec.Preview}}
+	r := &retry{h: h, preview: spec.Preview, tell: progress, causes: map[causeKey]*RetryCause{}, report: BadRetryReport{Preview: spec.Preview}}
 	if h.opts.Database == nil {
 		return r.report, errNoDatabase
 	}
@@ -90,6 +90,11 @@ func (h *History) BadRetry(ctx context.Context, spec BadRetrySpec, progress Prog
 		return r.report, err
 	}
 	defer job.end()
+	if !spec.Preview {
+		if err := h.know(ctx); err != nil {
+			return r.report, err
+		}
+	}
 	total, seen := h.countBad(ctx, spec.BadSelect), int64(0)
 	err = h.eachSelected(ctx, spec.BadSelect, func(row *event.BadRow, cause string) error {
 		if seen++; seen%tellEvery == 0 {
@@ -148,6 +153,7 @@ func (h *History) eachSelected(ctx context.Context, spec BadSelect, fn func(row 
 type retry struct {
 	h       *History
 	preview bool
+	tell    Progress
 	report  BadRetryReport
 	causes  map[causeKey]*RetryCause
 
@@ -192,6 +198,11 @@ func (r *retry) take(ctx context.Context, row *event.BadRow, cause string) error
 // anew: what was enriched before may have been forgotten meanwhile.
 func (r *retry) flush(ctx context.Context) error {
 	for wait := firstFullWait; ; wait = min(2*wait, longestWait) {
+		if !r.preview {
+			if err := r.h.room(ctx, InDatabase, r.tell); err != nil {
+				return err
+			}
+		}
 		err := r.deal(ctx)
 		if !errors.Is(err, bus.ErrFull) {
 			r.records, r.bytes = nil, 0

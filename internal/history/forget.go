@@ -42,7 +42,7 @@ type ForgetSpec struct {
 // ForgetReport says what a person leaves behind, or, of a preview, what there is.
 type ForgetReport struct {
 	Preview bool      `json:"preview"`
-	At      time.Time `json:"at,omitzero"` // events collected until then are forgotten
+	At      time.Time `json:"at,omitzero"` // events collected until then are forgotten: now, or later, see Forget
 	// What the database knows of the people; of a preview, or where linked
 	// identifiers were asked for.
 	Person *store.Person `json:"person,omitempty"`
@@ -79,14 +79,19 @@ type forgetState struct {
 	Relearn bool `json:"relearn"` // the recommender may have learned of people who are forgotten
 }
 
-const maxForgotten = 1000 // identifiers named at once
+// Limits of what is named at once.
+const (
+	maxForgotten  = 1000 // identifiers
+	maxIdentifier = 4096 // bytes, far more than a field for them takes
+)
 
 // Forget forgets people. Tombstones are durable and in force before anything is
 // taken out, so that nothing comes back however early this ends; it may be
 // repeated, and Reconcile finishes what was not. A store that fails does not keep
 // others from being cleaned; the report says what was not reached.
 //
-// Events that are collected later are new.
+// Events that are collected later are new. Should the database have some that bear a
+// time to come, later means after those.
 func (h *History) Forget(ctx context.Context, spec ForgetSpec, progress Progress) (ForgetReport, error) {
 	report := ForgetReport{Preview: spec.Preview}
 	users, err := checkUsers(spec.Users)
@@ -119,6 +124,21 @@ func (h *History) Forget(ctx context.Context, spec ForgetSpec, progress Progress
 	return h.forget(ctx, users, report, progress)
 }
 
+// until is the time until which events are forgotten: now, or when the newest one
+// was collected if that is later. The collector's clock may have been ahead, and what
+// was imported may bear any time.
+func (h *History) until(ctx context.Context, users []string) time.Time {
+	at := h.opts.Now().UTC().Truncate(time.Millisecond)
+	if h.opts.Database == nil {
+		return at
+	}
+	person, err := h.opts.Database.Person(ctx, users)
+	if err == nil && person.Last.After(at) { // a database that is away is told of later
+		return person.Last.UTC()
+	}
+	return at
+}
+
 func checkUsers(named []string) ([]string, error) {
 	users := slices.Clone(named)
 	slices.Sort(users)
@@ -130,6 +150,8 @@ func checkUsers(named []string) ([]string, error) {
 		return nil, fmt.Errorf("history: %d users are named; forget at most %d at once", len(users), maxForgotten)
 	case users[0] == "":
 		return nil, errors.New("history: an empty identifier names nobody")
+	case slices.ContainsFunc(users, func(id string) bool { return len(id) > maxIdentifier }):
+		return nil, fmt.Errorf("history: an identifier has at most %d bytes, and a longer one is named", maxIdentifier)
 	case slices.Contains(users, nobody):
 		return nil, fmt.Errorf("history: %s is the network_userid of everyone who is anonymous and names nobody", nobody)
 	}
@@ -149,7 +171,7 @@ func (h *History) forget(ctx context.Context, users []string, report ForgetRepor
 			return report, err
 		}
 	}
-	report.At = h.opts.Now().UTC().Truncate(time.Millisecond)
+	report.At = h.until(ctx, users)
 	stones, err := h.opts.Tombstones.Add(users, report.At)
 	if err != nil {
 		return report, fmt.Errorf("history: keep the tombstones: %w; nothing is forgotten, run it again", err)
@@ -201,8 +223,11 @@ const settleTimeout = 2 * time.Minute
 func (h *History) settled(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	if err := h.landed(ctx); err != nil || h.opts.Settle == nil {
-		return err
+	if err := h.landed(ctx); err != nil {
+		return fmt.Errorf("another operation has not stored what it holds: %w", err)
+	}
+	if h.opts.Settle == nil {
+		return nil
 	}
 	return h.opts.Settle(ctx)
 }

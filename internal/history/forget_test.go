@@ -191,7 +191,7 @@ func TestAStoreThatIsAway(t *testing.T) {
 	w.change = func(o *Options) { o.Database = absent{w.db} }
 	w.remake()
 	report, err := w.history.Forget(t.Context(), ForgetSpec{Users: []string{"ann"}}, nil)
-	if err != nil || report.Complete || len(report.Failed) != 1 || report.Failed[0].Where != inDatabase || report.Archive.Events != 3 {
+	if err != nil || report.Complete || len(report.Failed) != 1 || report.Failed[0].Where != InDatabase || report.Archive.Events != 3 {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	// The tombstones of the data folder are lost as well; the archive has them.
@@ -201,7 +201,7 @@ func TestAStoreThatIsAway(t *testing.T) {
 	}
 	w.open()
 	start, err := w.history.Reconcile(t.Context())
-	if err != nil || start.Learned != 1 || len(start.Pending) != 1 || start.Pending[0].Where != inDatabase || !start.Relearn {
+	if err != nil || start.Learned != 1 || len(start.Pending) != 1 || start.Pending[0].Where != InDatabase || !start.Relearn {
 		t.Fatalf("%+v, %v", start, err)
 	}
 	if !w.set.Covers("ann", morning) {

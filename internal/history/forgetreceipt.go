@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -55,7 +56,8 @@ func (h *History) keepReceipt(report *ForgetReport, users []string) error {
 
 // withoutAny takes identifiers out of a message that is written to a file.
 func withoutAny(text string, identifiers []string) string {
-	for _, id := range identifiers {
+	longest := slices.SortedFunc(slices.Values(identifiers), func(a, b string) int { return len(b) - len(a) })
+	for _, id := range longest { // one may be a part of another
 		text = strings.ReplaceAll(text, id, "…")
 	}
 	return text

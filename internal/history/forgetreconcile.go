@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"furrow/internal/archive"
@@ -60,6 +61,29 @@ func (h *History) Reconcile(ctx context.Context) (ReconcileReport, error) {
 	return report, ctx.Err()
 }
 
+// know learns the tombstones of the stores before an operation brings back what was
+// collected earlier: what it stored without them would never be taken out, for the
+// store notes them as applied.
+func (h *History) know(ctx context.Context) error {
+	h.mu.Lock()
+	knows := h.knows
+	h.mu.Unlock()
+	if knows || h.opts.Tombstones == nil {
+		return nil
+	}
+	_, away, err := h.learn(ctx)
+	if err != nil {
+		return err
+	}
+	for where, err := range away {
+		return fmt.Errorf("the %s does not tell who is forgotten: %w; run it again when it answers", where, err)
+	}
+	h.mu.Lock()
+	h.knows = true
+	h.mu.Unlock()
+	return nil
+}
+
 // learn takes over the tombstones that the stores have. It returns how many were
 // new, and which stores are away.
 func (h *History) learn(ctx context.Context) (int, map[string]error, error) {
@@ -76,10 +100,10 @@ func (h *History) learn(ctx context.Context) (int, map[string]error, error) {
 		known = append(known, buried...)
 	}
 	if h.opts.Database != nil {
-		probe(inDatabase, h.opts.Database)
+		probe(InDatabase, h.opts.Database)
 	}
 	if h.opts.Cleaner != nil {
-		probe(inArchive, h.opts.Cleaner)
+		probe(InArchive, h.opts.Cleaner)
 	}
 	unknown := missingFrom(known, h.opts.Tombstones.All())
 	if len(unknown) == 0 {

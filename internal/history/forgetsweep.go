@@ -29,12 +29,6 @@ type sweep struct {
 	unsettled bool
 }
 
-// The stores, as reports name them.
-const (
-	inDatabase = "database"
-	inArchive  = "archive"
-)
-
 type match func(userID, domainUserID, networkUserID string, collected time.Time) bool
 
 // stores cleans both stores, and says what went out of those that lacked
@@ -43,12 +37,12 @@ func (s *sweep) stores(ctx context.Context) (database *store.Forgotten, files *a
 	var err error
 	if s.h.opts.Database != nil {
 		if database, err = s.database(ctx); err != nil {
-			failed = append(failed, Failure{inDatabase, err.Error()})
+			failed = append(failed, Failure{InDatabase, err.Error()})
 		}
 	}
 	if s.h.opts.Cleaner != nil {
 		if files, err = s.archive(ctx); err != nil {
-			failed = append(failed, Failure{inArchive, err.Error()})
+			failed = append(failed, Failure{InArchive, err.Error()})
 		}
 	}
 	return database, files, failed
@@ -57,7 +51,7 @@ func (s *sweep) stores(ctx context.Context) (database *store.Forgotten, files *a
 // database applies the missing tombstones to the database and notes them there.
 func (s *sweep) database(ctx context.Context) (*store.Forgotten, error) {
 	db := s.h.opts.Database
-	missing, err := s.missing(ctx, inDatabase, db)
+	missing, err := s.missing(ctx, InDatabase, db)
 	if err != nil || len(missing) == 0 {
 		return nil, err
 	}
@@ -97,7 +91,7 @@ func (s *sweep) database(ctx context.Context) (*store.Forgotten, error) {
 // archive applies the missing tombstones to the archive and notes them there.
 func (s *sweep) archive(ctx context.Context) (*archive.Forgotten, error) {
 	files := s.h.opts.Cleaner
-	missing, err := s.missing(ctx, inArchive, files)
+	missing, err := s.missing(ctx, InArchive, files)
 	if err != nil || len(missing) == 0 {
 		return nil, err
 	}

@@ -61,6 +61,10 @@ type Options struct {
 	// Forgotten says whether a tombstone covers an event with these identifiers.
 	Forgotten func(userID, domainUserID, networkUserID string, collected time.Time) bool
 
+	// Paused says whether nothing may go into InDatabase or InArchive now, such as when
+	// the disk is short, and why. nil: never. Forgetting asks nobody: it takes out.
+	Paused func(store string) (reason string, paused bool)
+
 	// What forgetting needs.
 	Tombstones Tombstones
 	Cleaner    Cleaner // the archive
@@ -95,10 +99,12 @@ type History struct {
 	saveEvery   time.Duration // the state of an operation is written at most so often
 	spoolBytes  int           // see spoolBytes
 	ranges      rangeLimits
-	linesAtOnce int64 // of an import, between two looks at how far it is
+	linesAtOnce int64         // of an import, between two looks at how far it is
+	askEvery    time.Duration // whether a store is still paused
 
 	mu      sync.Mutex
 	running map[string]bool // states in use, by name
+	knows   bool            // the tombstones of both stores
 	holders map[*holder]bool
 }
 
@@ -119,10 +125,34 @@ func New(opts Options) (*History, error) {
 		saveEvery:   time.Second,
 		spoolBytes:  spoolBytes,
 		linesAtOnce: 500,
+		askEvery:    time.Second,
 		ranges:      rangeLimits{lines: 200_000, bytes: 64 << 20, hours: 1000},
 		running:     make(map[string]bool),
 		holders:     make(map[*holder]bool),
 	}, nil
+}
+
+// The stores, as reports and Options.Paused name them.
+const (
+	InDatabase = "database"
+	InArchive  = "archive"
+)
+
+// room waits while a store is paused, and tells why.
+func (h *History) room(ctx context.Context, where string, progress Progress) error {
+	for h.opts.Paused != nil {
+		reason, paused := h.opts.Paused(where)
+		if !paused {
+			return nil
+		}
+		progress.report("waiting to write to the "+where+": "+reason, 0, 0)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(h.askEvery):
+		}
+	}
+	return nil
 }
 
 // report tells progress, when somebody wants to know.

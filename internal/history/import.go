@@ -62,7 +62,8 @@ type importState struct {
 	Begun    time.Time    `json:"begun"`
 	Lines    int64        `json:"lines"` // counted and in the database
 	Digest   digest       `json:"digest"`
-	Complete bool         `json:"complete"` // only the recommender is left to be taught
+	Complete bool         `json:"complete"`          // only the recommender is left to be taught
+	Witness  string       `json:"witness,omitempty"` // see storing
 	Report   ImportReport `json:"report"`
 }
 
@@ -125,19 +126,23 @@ func (im *importing) run(ctx context.Context, source func(ctx context.Context) (
 		return err
 	}
 	defer im.job.end()
-	if err := im.resume(); err != nil {
+	if err := h.know(ctx); err != nil {
+		return err
+	}
+	if err := im.resume(ctx); err != nil {
 		return err
 	}
 	im.holder = h.hold()
 	defer im.holder.release()
 	if intoDatabase {
-		im.store = &storing{h: h, count: im.inserted}
+		im.store = &storing{h: h, count: im.inserted, tell: progress, witness: im.state.Witness}
 		defer im.store.stop()
 	}
 	if intoArchive {
 		if im.archive, err = h.newArchiver(ctx, spec, marks, im.state.Begun); err != nil {
 			return err
 		}
+		im.archive.tell = progress
 		defer im.archive.stop()
 	}
 	if !im.state.Complete {
@@ -156,13 +161,22 @@ func (im *importing) run(ctx context.Context, source func(ctx context.Context) (
 }
 
 // resume takes up what an earlier run left.
-func (im *importing) resume() error {
+func (im *importing) resume(ctx context.Context) error {
 	resumed, err := im.job.load(&im.state)
 	if err != nil {
 		return err
 	}
 	if !resumed {
 		im.state = importState{Begun: im.started}
+	}
+	if im.h.opts.Database != nil && !im.spec.NoDatabase {
+		there, err := im.h.has(ctx, im.state.Witness)
+		if err != nil {
+			return err
+		}
+		if !there {
+			im.state = importState{Begun: im.state.Begun}
+		}
 	}
 	im.report = im.state.Report
 	im.report.Name, im.report.ResumedFrom = im.spec.Name, im.state.Lines
@@ -253,6 +267,9 @@ func (im *importing) flush(ctx context.Context) error {
 func (im *importing) save(complete bool) error {
 	im.saved = time.Now()
 	state := importState{Begun: im.state.Begun, Lines: im.line, Digest: im.digest, Complete: complete, Report: im.report}
+	if im.store != nil {
+		state.Witness = im.store.witness
+	}
 	state.Report.Seconds = im.seconds()
 	return im.job.save(state)
 }

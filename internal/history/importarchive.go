@@ -40,6 +40,7 @@ type archiver struct {
 	partition string
 	begun     time.Time
 	limits    rangeLimits
+	tell      Progress
 
 	span   *archive.Range // of what is pending; nil when nothing is
 	end    int64          // the line where it was declared to end; 0: nowhere
@@ -151,6 +152,9 @@ const rangeAttempts = 3
 func (a *archiver) commit(ctx context.Context) error {
 	if a == nil || a.span == nil {
 		return nil
+	}
+	if err := a.h.room(ctx, InArchive, a.tell); err != nil {
+		return err
 	}
 	last := a.lines[len(a.lines)-1].number
 	// The first line comes first whatever its hour: it tells ranges of two sources

@@ -85,8 +85,9 @@ type sink interface {
 
 // replayState is how far a replay is.
 type replayState struct {
-	Done   time.Time    `json:"done"` // what was collected before is done
-	Report ReplayReport `json:"report"`
+	Done    time.Time    `json:"done"`              // what was collected before is done
+	Witness string       `json:"witness,omitempty"` // see storing
+	Report  ReplayReport `json:"report"`
 }
 
 // replay is one that runs.
@@ -185,11 +186,19 @@ func (r *replay) run(ctx context.Context) error {
 		return err
 	}
 	defer j.end()
+	if err := r.h.know(ctx); err != nil {
+		return err
+	}
 	var state replayState
 	from := r.spec.From
 	resumed, err := j.load(&state)
 	if err != nil {
 		return err
+	}
+	if resumed && r.spec.Target == ToDatabase {
+		if resumed, err = r.h.has(ctx, state.Witness); err != nil {
+			return err
+		}
 	}
 	if resumed {
 		from, r.report = state.Done, state.Report
@@ -198,10 +207,9 @@ func (r *replay) run(ctx context.Context) error {
 	r.groups = newGroups(r.report.Groups)
 	r.holder = r.h.hold()
 	defer r.holder.release()
-	if r.spec.Target == ToBus {
+	into := &storing{h: r.h, count: r.inserted, tell: r.progress, witness: state.Witness}
+	if r.sink = into; r.spec.Target == ToBus {
 		r.sink = &publishing{h: r.h, report: &r.report}
-	} else {
-		r.sink = &storing{h: r.h, count: r.inserted}
 	}
 	defer r.sink.stop()
 	began, before, saved := r.h.opts.Now(), r.report.Seconds, time.Now()
@@ -213,7 +221,7 @@ func (r *replay) run(ctx context.Context) error {
 			return err
 		}
 		saved = time.Now()
-		state := replayState{Done: done, Report: r.report}
+		state := replayState{Done: done, Witness: into.witness, Report: r.report}
 		state.Report.Groups = r.groups.list()
 		state.Report.Seconds = before + r.h.opts.Now().Sub(began).Seconds()
 		return j.save(state)

@@ -26,11 +26,16 @@ const (
 type storing struct {
 	h      *History
 	count  func(store.Inserted) // called by the goroutine that feeds
+	tell   Progress
 	rows   []store.Row
 	bad    []event.BadRow
 	bytes  int64
 	flight flight
 	result store.Inserted // of the flight, read once it landed
+	last   string         // id of an event of the flight
+	// witness is the id of an event that the database has now. One that has it no more
+	// was replaced by another, or by an older copy.
+	witness string
 }
 
 func (s *storing) record(ctx context.Context, row *archive.RawRow, events []*event.Event, bad []event.BadRow) error {
@@ -76,8 +81,14 @@ func (s *storing) launch(ctx context.Context) error {
 	if err := s.land(); err != nil {
 		return err
 	}
+	if err := s.h.room(ctx, InDatabase, s.tell); err != nil {
+		return err
+	}
 	rows, bad := s.rows, s.bad
-	s.rows, s.bad, s.bytes = nil, nil, 0
+	s.rows, s.bad, s.bytes, s.last = nil, nil, 0, ""
+	if len(rows) > 0 {
+		s.last = strings.Clone(rows[len(rows)-1].Event.ID()) // lest it keep its record
+	}
 	return s.flight.launch(ctx, func(ctx context.Context) error {
 		return s.h.persist(ctx, "store", func(ctx context.Context) (err error) {
 			s.result, err = s.h.opts.Database.Insert(ctx, rows, bad)
@@ -90,9 +101,24 @@ func (s *storing) land() error {
 	err := s.flight.land()
 	if err == nil {
 		s.count(s.result)
-		s.result = store.Inserted{}
+		if s.last != "" && s.result.Refused == 0 {
+			s.witness = s.last
+		}
+		s.result, s.last = store.Inserted{}, ""
 	}
 	return err
+}
+
+// has says whether the database still has what an earlier run stored.
+func (h *History) has(ctx context.Context, witness string) (bool, error) {
+	if witness == "" {
+		return true, nil
+	}
+	known, err := h.opts.Database.Known(ctx, []string{witness})
+	if err == nil && known == 0 {
+		h.opts.Log.Info("the database lacks what an earlier run stored, the operation begins anew")
+	}
+	return known > 0, err
 }
 
 func (s *storing) flush(ctx context.Context) error {
