@@ -57,7 +57,7 @@ func fill(s *server, n *atomic.Int64, goal int64) error {
 				at := n.Add(1)
 				batch[i] = event(at, int(at%sessions), int(at%items))
 			}
-			return request(tp2Path, payload(batch...))
+			return request(payload(batch...))
 		})
 		if err != nil {
 			return err

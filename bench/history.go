@@ -68,7 +68,7 @@ func measureReplay() ([]row, error) {
 			at := n.Add(1)
 			batch[i] = event(at, int(at%sessions), int(at%items))
 		}
-		return request(tp2Path, payload(batch...))
+		return request(payload(batch...))
 	})
 	if err != nil {
 		return nil, err

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// request makes the bytes of a POST.
-func request(path, body string) []byte {
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: collector.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36\r\nContent-Type: application/json; charset=UTF-8\r\nOrigin: http://shop.example.com\r\nAccept: */*\r\nAccept-Language: en-US,en;q=0.9\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+// request makes the bytes of a POST to the collector.
+func request(body string) []byte {
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: collector.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36\r\nContent-Type: application/json; charset=UTF-8\r\nOrigin: http://shop.example.com\r\nAccept: */*\r\nAccept-Language: en-US,en;q=0.9\r\nContent-Length: %d\r\n\r\n%s", tp2Path, len(body), body)
 }
 
 const tp2Path = "/com.snowplowanalytics.snowplow/tp2"

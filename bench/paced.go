@@ -58,7 +58,7 @@ func pacedConnection(s *server, due time.Time, interval time.Duration, until tim
 		for i := range events {
 			events[i] = event(rand.Int64(), session, (session*7+rand.IntN(50))%items)
 		}
-		status, err := exchange(conn, answers, request(tp2Path, payload(events...)))
+		status, err := exchange(conn, answers, request(payload(events...)))
 		if err != nil {
 			return err
 		}

@@ -135,7 +135,7 @@ func loadPinned(address, connections string) error {
 	}
 	body := payload(event(1, 1, 1))
 	body += strings.Repeat(" ", max(0, 1400-len(body)))
-	req := request(tp2Path, body)
+	req := request(body)
 	r, err := closedLoop(address, n, loadTime, func() []byte { return req })
 	if err != nil {
 		return err
