@@ -109,7 +109,7 @@ func (a *App) build() error {
 	if a.stones, err = tombstone.Open(filepath.Join(dir, "tombstones")); err != nil {
 		return err
 	}
-	if a.journal, err = journal.Open(filepath.Join(dir, "journal"), a.cfg.Bus.Journal, a.groups(), a.registry, a.component("journal")); err != nil {
+	if err = a.openJournal(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	a.disk = newDisk(dir, a.cfg.Disk)
@@ -142,6 +142,28 @@ func (a *App) listen() (err error) {
 		return err
 	}
 	return a.lock.Note(reachable(a.admin.Addr()))
+}
+
+// openJournal opens the journal and registers the groups of the configured roles. A
+// command registers none where there are some: it does not know what roles the folder
+// serves, and a group that nobody ever reads for would hold every record.
+func (a *App) openJournal() (err error) {
+	open := func(groups []string) error {
+		a.journal, err = journal.Open(filepath.Join(a.cfg.DataDir, "journal"), a.cfg.Bus.Journal, groups, a.registry, a.component("journal"))
+		return err
+	}
+	if !a.offline {
+		return open(a.groups())
+	}
+	if err := open(nil); err != nil || len(a.journal.Status().Groups) > 0 {
+		return err
+	}
+	// What a command publishes in a new folder waits at least for those that record.
+	if err := a.journal.Close(); err != nil {
+		return err
+	}
+	a.registry = prometheus.NewRegistry()
+	return open([]string{recorder.GroupStore, recorder.GroupArchive})
 }
 
 // groups are the consumers that the journal keeps records for.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -213,5 +214,31 @@ func TestCommandsKeepTheReserve(t *testing.T) {
 	}
 	if _, paused := remote.pausedStore(history.InArchive); !paused {
 		t.Error("the archive does not wait")
+	}
+}
+
+// A command with other roles than those of the server leaves no group behind that
+// nobody reads for: it would hold every record.
+func TestCommandsRegisterNoGroups(t *testing.T) {
+	t.Parallel()
+	names := func(a *App) (all []string) {
+		for _, g := range a.journal.Status().Groups {
+			all = append(all, g.Name)
+		}
+		return all
+	}
+	cfg := settings(t)
+	cfg.Roles = []string{config.RoleCollector, config.RoleRecommender}
+	if err := running(t, cfg)(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Roles = config.Default().Roles
+	o := operator(t, cfg)
+	if got := names(o.app); len(got) != 1 || got[0] != cfg.Recommender.Group {
+		t.Errorf("groups %q", got)
+	}
+	// In a new folder what it publishes waits for those that record.
+	if got := names(operator(t, settings(t)).app); len(got) != 2 || slices.Contains(got, cfg.Recommender.Group) {
+		t.Errorf("groups of a new folder: %q", got)
 	}
 }
