@@ -180,7 +180,7 @@ func (p *parser) redact(edited *event.Payload) bool {
 		}
 		headers[i], changed = after, true
 	}
-	if after := p.blankNames(edited.RefererURI.Value); after != edited.RefererURI.Value {
+	if after := p.blankAddress(edited.RefererURI.Value); after != edited.RefererURI.Value {
 		edited.RefererURI.Value, changed = after, true
 	}
 	delta, blanked := p.blankQuery(edited)
@@ -231,10 +231,23 @@ func (p *parser) blankHeader(line string, network bool) string {
 	if network {
 		line = blankID(blankID(line, p.payload.NetworkUserID.Value), p.userID)
 	}
-	if isHeader(line, "Cookie") || isHeader(line, "Referer") {
+	switch {
+	case isHeader(line, "Cookie"):
 		return p.blankNames(line)
+	case isHeader(line, "Referer"):
+		return p.blankAddress(line)
 	}
 	return line
+}
+
+// blankAddress is blankNames for the address of a page. It may be that of somebody
+// else's event, who followed a link with an identifier in it: where nobody's events
+// were taken out it stays.
+func (p *parser) blankAddress(text string) string {
+	if len(p.gone)+len(p.holes) == 0 {
+		return text
+	}
+	return p.blankNames(text)
 }
 
 func isHeader(line, name string) bool {

@@ -286,6 +286,13 @@ func TestSharedTextsNameNobody(t *testing.T) {
 		t.Errorf("changed without cause: %q", r.Record)
 	}
 	// A UUID is nothing else, whoever's events the record has.
+	p.Headers[0] = "Referer: " + strings.ReplaceAll(page, netA, netB)
+	p.RefererURI.Value = p.Headers[0]
+	p.Headers[1] = "x"
+	if r := Redact(snowplow.AppendPayload(nil, &p), people(netB)); r.Changed {
+		t.Errorf("the address of somebody's page changed: %q", r.Record)
+	}
+	p.Headers[0], p.RefererURI.Value = "x", page
 	p.Headers[1] = "Cookie: _sp_id.9=" + netB + ".1"
 	if r := Redact(snowplow.AppendPayload(nil, &p), people(netB)); !r.Changed || bytes.Contains(r.Record, []byte(netB)) || len(r.Record) == 0 {
 		t.Errorf("%q", r.Record)
