@@ -57,11 +57,26 @@ WHERE i.inhparent = 'atomic.events'::regclass ORDER BY c.relname`)
 			return partition{}, err
 		}
 		p := partition{table: pgx.Identifier{schema, name}.Sanitize()}
-		if at, err := time.Parse(partitionLayout, name); err == nil && schema == "atomic" {
+		base, number, _ := strings.Cut(strings.TrimPrefix(name, "events_"), "_")
+		if at, err := time.Parse(partitionLayout, "events_"+base); err == nil && schema == "atomic" && len(number) < 3 {
 			p.day, p.ours = dayOf(at), true
 		}
 		return p, nil
 	})
+}
+
+// daysOfPartitions returns the days that have a partition of ours, and whether there
+// are others.
+func daysOfPartitions(ctx context.Context, c *pgConn) (days []pgDay, others bool, err error) {
+	parts, err := listPartitions(ctx, c)
+	for _, part := range parts {
+		if part.ours {
+			days = append(days, part.day)
+		} else {
+			others = true
+		}
+	}
+	return days, others, err
 }
 
 // ensure makes partitions for the days that have none.
@@ -71,29 +86,27 @@ func (p *Postgres) ensure(ctx context.Context, days []pgDay) error {
 		return nil
 	}
 	return p.writing(ctx, func(ctx context.Context, c *pgConn) error {
-		have, err := listPartitions(ctx, c)
+		have, _, err := daysOfPartitions(ctx, c)
 		if err != nil {
 			return err
 		}
-		p.mu.Lock()
-		for _, part := range have {
-			if part.ours {
-				p.days[part.day] = true
-			}
-		}
-		p.mu.Unlock()
+		p.know(have)
 		for some := range slices.Chunk(p.unknown(missing), pgDaysAtOnce) {
 			if err := c.transact(ctx, func() error { return makePartitions(ctx, c, some) }); err != nil {
 				return err
 			}
-			p.mu.Lock()
-			for _, d := range some {
-				p.days[d] = true
-			}
-			p.mu.Unlock()
+			p.know(some)
 		}
 		return nil
 	})
+}
+
+func (p *Postgres) know(days []pgDay) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range days {
+		p.days[d] = true
+	}
 }
 
 func (p *Postgres) unknown(days []pgDay) []pgDay {
@@ -119,12 +132,12 @@ func makePartitions(ctx context.Context, c *pgConn, days []pgDay) error {
 	if _, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(pgLockTables)); err != nil {
 		return err
 	}
+	have, _, err := daysOfPartitions(ctx, c)
+	if err != nil {
+		return err
+	}
 	for _, d := range days {
-		there, err := hasTable(ctx, c, d.partition())
-		if err != nil {
-			return err
-		}
-		if there {
+		if slices.Contains(have, d) {
 			continue
 		}
 		if err := makePartition(ctx, c, d); err != nil {
@@ -134,10 +147,29 @@ func makePartitions(ctx context.Context, c *pgConn, days []pgDay) error {
 	return nil
 }
 
+// freeName is the name of the day's partition, with a number when there is a table
+// of that name: a partition that its owner detached to keep it.
+func freeName(ctx context.Context, c *pgConn, d pgDay) (string, error) {
+	name := d.partition()
+	for n := 2; ; n++ {
+		there, err := hasTable(ctx, c, name)
+		if err != nil || !there {
+			return name, err
+		}
+		if n > 99 {
+			return "", fmt.Errorf("there are tables atomic.%s to atomic.%s that are no partitions of atomic.events: drop or rename some", d.partition(), name)
+		}
+		name = fmt.Sprintf("%s_%d", d.partition(), n)
+	}
+}
+
 // makePartition makes a table and then attaches it: PARTITION OF would wait for
 // every reader, and attaching waits for nobody.
 func makePartition(ctx context.Context, c *pgConn, d pgDay) error {
-	name := d.partition()
+	name, err := freeName(ctx, c, d)
+	if err != nil {
+		return err
+	}
 	if _, err := c.Exec(ctx, "SAVEPOINT making"); err != nil {
 		return err
 	}
@@ -156,7 +188,11 @@ func makePartition(ctx context.Context, c *pgConn, d pgDay) error {
 			return err
 		}
 	}
-	_, err := c.Exec(ctx, "RELEASE SAVEPOINT making")
+	if _, err := c.Exec(ctx, "RELEASE SAVEPOINT making"); err != nil {
+		return err
+	}
+	// It is empty: what was counted went with a partition that somebody else dropped.
+	_, err = c.Exec(ctx, "DELETE FROM atomic.totals WHERE name = 'events' AND day = $1", d.time())
 	return err
 }
 

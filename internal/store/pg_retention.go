@@ -90,6 +90,9 @@ func (p *Postgres) trim(ctx context.Context, now time.Time) (Trimmed, error) {
 	if err != nil {
 		return total, err
 	}
+	if err := p.noteDropped(ctx); err != nil {
+		return total, err
+	}
 	return total, p.forgetIDs(ctx, dayOf(now)-pgDay(p.cfg.DedupDays)) //nolint:gosec // some years at most
 }
 
@@ -195,6 +198,31 @@ func (p *Postgres) measure(ctx context.Context) (size int64, err error) {
 	return size, err
 }
 
+// noteDropped notes the days whose partition somebody else dropped or detached, as if
+// the retention had, so that their rows are not counted and their ids end. Where the
+// owner has partitions of other spans it is not known which days those hold.
+func (p *Postgres) noteDropped(ctx context.Context) error {
+	return p.writing(ctx, func(ctx context.Context, c *pgConn) error {
+		return c.transact(ctx, func() error {
+			// Nobody makes or drops a partition meanwhile.
+			if _, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(pgLockTables)); err != nil {
+				return err
+			}
+			have, others, err := daysOfPartitions(ctx, c)
+			if err != nil || others {
+				return err
+			}
+			days := make([]time.Time, 0, len(have))
+			for _, d := range have {
+				days = append(days, d.time())
+			}
+			_, err = c.Exec(ctx, `WITH gone AS (DELETE FROM atomic.totals WHERE name = 'events' AND day <> ALL ($1::date[]) RETURNING day)
+INSERT INTO atomic.past_days (day) SELECT DISTINCT day FROM gone ON CONFLICT DO NOTHING`, days)
+			return err
+		})
+	})
+}
+
 // forgetIDs deletes the ids of days before unique whose partition is gone. An id is
 // unique for as long as its event is stored, and for the days of the configuration
 // in any case.
@@ -241,11 +269,11 @@ func forgetSomeIDs(ctx context.Context, c *pgConn, day pgDay) (more bool, err er
 	if _, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(pgLockTables)); err != nil {
 		return false, err
 	}
-	again, err := hasTable(ctx, c, day.partition())
+	days, _, err := daysOfPartitions(ctx, c)
 	if err != nil {
 		return false, err
 	}
-	if !again {
+	if !slices.Contains(days, day) {
 		const some = `DELETE FROM atomic.event_ids WHERE ctid = ANY (ARRAY(SELECT ctid FROM atomic.event_ids WHERE day = $1 LIMIT $2))`
 		tag, err := c.Exec(ctx, some, day.time(), pgTrimIDs)
 		if err != nil || tag.RowsAffected() == pgTrimIDs {

@@ -159,7 +159,9 @@ func (c Config) connection() (*pgxpool.Config, error) {
 // prepareWriter makes commits durable even where the server's default is not to
 // wait, takes the cheaper compression where there is one, and has the server end
 // the transaction of a client that went silent or vanished, before which nobody
-// else gets the ids that it claimed.
+// else gets the ids that it claimed. Plans are made for the arguments at hand: one
+// for any would lock every partition, of which there may be more than a server has
+// locks for.
 func prepareWriter(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
 	const durable = `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
 	if _, err := conn.Exec(ctx, durable, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -168,14 +170,14 @@ func prepareWriter(ctx context.Context, conn *pgx.Conn, timeout time.Duration) e
 	_, err := conn.Exec(ctx, `SELECT set_config(s.name, given.value, false)
 FROM pg_settings AS s JOIN unnest($1::text[], $2::text[]) AS given (name, value) USING (name)
 WHERE s.enumvals IS NULL OR given.value = ANY (s.enumvals)`, pgx.QueryExecModeExec,
-		[]string{"idle_in_transaction_session_timeout", "default_toast_compression", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"},
-		[]string{milliseconds(timeout), "lz4", "15s", "5s", "3", "30s"})
+		[]string{"plan_cache_mode", "idle_in_transaction_session_timeout", "default_toast_compression", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"},
+		[]string{"force_custom_plan", milliseconds(timeout), "lz4", "15s", "5s", "3", "30s"})
 	return err
 }
 
 func prepareReader(ctx context.Context, conn *pgx.Conn, timeout time.Duration) error {
-	_, err := conn.Exec(ctx, "SELECT set_config('idle_in_transaction_session_timeout', '60s', false), set_config('statement_timeout', $1, false)",
-		pgx.QueryExecModeExec, milliseconds(timeout))
+	_, err := conn.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', '60s', false), set_config('statement_timeout', $1, false),
+set_config('plan_cache_mode', 'force_custom_plan', false)`, pgx.QueryExecModeExec, milliseconds(timeout))
 	return err
 }
 
