@@ -76,12 +76,16 @@ func (a *Archive) Compact(ctx context.Context, now time.Time) (Compacted, error)
 		return sum, err
 	}
 	closed = a.closed(now)
+	ahead := &backlog{}
 	for i, h := range closed {
 		if sum.BytesBefore >= compactPerCall || ctx.Err() != nil {
 			sum.Left = len(closed) - i
 			break
 		}
-		err := a.compactInTurn(ctx, h, &sum)
+		if _, ok := ahead.hours[h]; !ok {
+			ahead = a.foresee(ctx, closed[i:])
+		}
+		err := a.compactInTurn(ctx, h, ahead, &sum)
 		if errors.Is(err, errBusy) || errors.Is(err, errLost) {
 			sum.Left = len(closed) - i
 			break
@@ -126,14 +130,14 @@ func (a *Archive) closed(now time.Time) []hour {
 	})
 }
 
-func (a *Archive) compactInTurn(ctx context.Context, h hour, sum *Compacted) error {
+func (a *Archive) compactInTurn(ctx context.Context, h hour, ahead *backlog, sum *Compacted) error {
 	release, err := a.gens.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
 	began := a.now()
-	one, err := a.compactHour(ctx, h)
+	one, err := a.compactHour(ctx, h, ahead)
 	if err != nil {
 		return err
 	}
@@ -166,7 +170,7 @@ func (c *Compacted) add(o Compacted) {
 }
 
 // compactHour merges the files of one hour. The caller has the turn.
-func (a *Archive) compactHour(ctx context.Context, h hour) (Compacted, error) {
+func (a *Archive) compactHour(ctx context.Context, h hour, ahead *backlog) (Compacted, error) {
 	var c Compacted
 	before, err := a.files(ctx, h, rawSet, eventSet, badSet)
 	if err != nil {
@@ -191,16 +195,19 @@ func (a *Archive) compactHour(ctx context.Context, h hour) (Compacted, error) {
 			c.BytesBefore += f.size
 		}
 	}
-	m := merge{archive: a, hour: h, inputs: inputs, stay: stay, sum: &c}
+	ahead.current(before, inputs[eventSet])
+	m := merge{archive: a, hour: h, inputs: inputs, stay: stay, ahead: ahead, sum: &c}
 	var v verdict
+	var list string
 	err = a.generate(ctx, before, "compact", all, func(g *generation) error {
 		err := m.build(ctx, g)
-		v = g.verdict()
+		v, list = g.verdict(), h.decision(g.number, idsKind)
 		return err
 	})
 	if err != nil {
 		return c, err
 	}
+	ahead.merged(h, list)
 	for _, f := range v.Files {
 		c.FilesAfter++
 		c.BytesAfter += f.Bytes
@@ -237,6 +244,7 @@ type merge struct {
 	archive      *Archive
 	hour         hour
 	inputs, stay [numDatasets][]liveFile
+	ahead        *backlog
 	sum          *Compacted
 }
 
@@ -246,7 +254,7 @@ func (m *merge) build(ctx context.Context, g *generation) error {
 		if len(m.inputs[d]) == 0 && (d != eventSet || len(m.stay[d]) == 0) {
 			continue
 		}
-		s := &sieve{archive: m.archive, set: d, hour: m.hour, stay: m.stay[d], inputs: m.inputs[d]}
+		s := &sieve{archive: m.archive, set: d, hour: m.hour, stay: m.stay[d], inputs: m.inputs[d], ahead: m.ahead}
 		if err := m.sift(ctx, g, s); err != nil {
 			return err
 		}
@@ -270,9 +278,7 @@ func (m *merge) build(ctx context.Context, g *generation) error {
 // sift finds the doubles of a dataset.
 func (m *merge) sift(ctx context.Context, g *generation, s *sieve) (err error) {
 	if s.set == eventSet {
-		if s.lists, err = m.archive.otherLists(ctx, m.hour); err != nil {
-			return err
-		}
+		s.lists = m.archive.otherLists(g.decisions, m.hour)
 		s.sortByTime(ctx)
 	}
 	if err := m.archive.listIDs(ctx, g, s); err != nil {
@@ -314,31 +320,35 @@ func (a *Archive) listIDs(ctx context.Context, g *generation, s *sieve) (err err
 	return nil
 }
 
+// window is for how many hours before and after an event its id must be unique.
+func (a *Archive) window() hour { return hour(max(0, a.cfg.DedupDays)) * 24 }
+
 // otherLists returns the lists of ids of the other hours in which an id must be
 // unique.
-func (a *Archive) otherLists(ctx context.Context, h hour) ([]idList, error) {
-	all, err := a.allDecisions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	window := hour(max(0, a.cfg.DedupDays)) * 24
+func (a *Archive) otherLists(decisions map[hour][]record, h hour) []idList {
 	var lists []idList
-	for other, records := range all {
-		if other == h || other < h-window || other > h+window {
+	for other, records := range decisions {
+		if other == h || other < h-a.window() || other > h+a.window() {
 			continue
 		}
-		newest := record{}
-		for _, r := range records {
-			if r.kind == idsKind && r.number > newest.number {
-				newest = r
-			}
-		}
-		if newest.number > 0 {
-			lists = append(lists, idList{other, newest.name})
+		if name := newestList(records); name != "" {
+			lists = append(lists, idList{other, name})
 		}
 	}
 	slices.SortFunc(lists, func(x, y idList) int { return int(x.hour - y.hour) })
-	return lists, nil
+	return lists
+}
+
+// newestList returns the name of the newest list of ids of an hour, empty when it
+// has none.
+func newestList(records []record) string {
+	newest := record{}
+	for _, r := range records {
+		if r.kind == idsKind && r.number > newest.number {
+			newest = r
+		}
+	}
+	return newest.name
 }
 
 // sortByTime puts files of the same time next to each other, so that the bounds of

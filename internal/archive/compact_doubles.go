@@ -49,6 +49,7 @@ type sieve struct {
 	stay      []liveFile // merged files that stay as they are: their rows come first
 	inputs    []liveFile
 	lists     []idList   // of other hours
+	ahead     *backlog   // what is known of these lists
 	ids       *idsWriter // nil: nobody wants the list
 	drop      bitmap
 	doubles   int64
@@ -56,6 +57,7 @@ type sieve struct {
 
 	refs   []idRef
 	lo, hi uint64 // keys of the pass, inclusive
+	buf    []byte // for lists
 }
 
 // idList is the list of ids of another hour.
@@ -147,10 +149,10 @@ func (s *sieve) pass(ctx context.Context) error {
 // rows.
 func (s *sieve) gather(ctx context.Context, f liveFile, first int64) (int64, error) {
 	rows := int64(0)
-	err := s.archive.eachID(ctx, f, func(i int64, key idKey, content uint64) {
+	err := s.archive.eachID(ctx, f, func(i int64, key idKey, content uint64) error {
 		rows = i + 1
 		if key.hi < s.lo || key.hi > s.hi {
-			return
+			return nil
 		}
 		if len(s.refs) == cap(s.refs) {
 			s.settle() // many of one id come in one pass: most of them are gone now
@@ -160,6 +162,7 @@ func (s *sieve) gather(ctx context.Context, f liveFile, first int64) (int64, err
 			ref = uint32(first + i) //nolint:gosec // run checked the number of rows
 		}
 		s.refs = append(s.refs, idRef{key: key, content: content, ref: ref})
+		return nil
 	})
 	return rows, err
 }
@@ -194,9 +197,12 @@ func (s *sieve) lose(r *idRef, content uint64) {
 // compare drops the rows whose ids another hour has: its list tells which may be
 // there, its files which are.
 func (s *sieve) compare(ctx context.Context, l idList) error {
-	candidate, err := s.inList(ctx, l)
-	if err != nil {
-		return err
+	candidate, known := s.ahead.mayShare(s.hour, l.name)
+	var err error
+	if !known {
+		if candidate, err = s.inList(ctx, l); err != nil {
+			return err
+		}
 	}
 	if !candidate {
 		return nil
@@ -211,39 +217,42 @@ func (s *sieve) compare(ctx context.Context, l idList) error {
 }
 
 // inList reports whether the list has the prefix of any id of the pass. Of a list
-// that is damaged anything may be there; of one that is gone nothing is: its hour
-// was deleted, or has a newer list that the next look finds.
+// that is damaged or gone anything may be there.
 func (s *sieve) inList(ctx context.Context, l idList) (bool, error) {
-	obj, err := s.archive.place.open(ctx, l.name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
+	if s.buf == nil {
+		s.buf = make([]byte, idsBuffer)
 	}
-	if err != nil {
-		return false, fmt.Errorf("archive: %s: %w", l.name, err)
-	}
-	defer obj.Close()
-	in, err := newIDsReader(io.NewSectionReader(obj, 0, obj.size()))
-	at := 0
-	for err == nil && at < len(s.refs) {
-		prefix, more := uint64(0), false
-		if prefix, more, err = in.next(); err != nil || !more {
-			break
-		}
+	at, found := 0, false
+	err := s.archive.eachListed(ctx, l.name, s.buf, func(prefix uint64) bool {
 		for at < len(s.refs) && (s.refs[at].key.prefix() < prefix || s.refs[at].stands() || s.refs[at].gone) {
 			at++
 		}
-		if at < len(s.refs) && s.refs[at].key.prefix() == prefix {
-			return true, nil
-		}
-	}
-	if errors.Is(err, errBadIDs) {
+		found = at < len(s.refs) && s.refs[at].key.prefix() == prefix
+		return at < len(s.refs) && !found
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return true, nil
+	case errors.Is(err, errBadIDs):
 		s.archive.log.Warn("list of ids is damaged: the events are read instead", "name", l.name)
 		return true, nil
+	case err != nil:
+		return false, err
+	}
+	return found, nil
+}
+
+// eachListed calls fn with the prefixes of a list until it answers false.
+func (a *Archive) eachListed(ctx context.Context, name string, buf []byte, fn func(prefix uint64) bool) error {
+	obj, err := a.place.open(ctx, name)
+	if err == nil {
+		defer obj.Close()
+		err = readIDs(io.NewSectionReader(obj, 0, obj.size()), buf, fn)
 	}
 	if err != nil {
-		return false, fmt.Errorf("archive: %s: %w", l.name, err)
+		return fmt.Errorf("archive: %s: %w", name, err)
 	}
-	return false, nil
+	return nil
 }
 
 // inFiles drops the rows whose ids are in the merged files of another hour.
@@ -256,9 +265,9 @@ func (s *sieve) inFiles(ctx context.Context, h hour) error {
 		if f.stands != "" {
 			continue // will be merged itself, and then compared with us
 		}
-		err := s.archive.eachID(ctx, f, func(_ int64, key idKey, content uint64) {
+		err := s.archive.eachID(ctx, f, func(_ int64, key idKey, content uint64) error {
 			if key.hi < s.lo || key.hi > s.hi {
-				return
+				return nil
 			}
 			i, ok := slices.BinarySearchFunc(s.refs, key, func(r idRef, k idKey) int {
 				return cmp.Or(cmp.Compare(r.key.hi, k.hi), cmp.Compare(r.key.lo, k.lo))
@@ -266,6 +275,7 @@ func (s *sieve) inFiles(ctx context.Context, h hour) error {
 			if ok && !s.refs[i].stands() && !s.refs[i].gone {
 				s.lose(&s.refs[i], content)
 			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -275,7 +285,7 @@ func (s *sieve) inFiles(ctx context.Context, h hour) error {
 }
 
 // eachID calls fn with the key of every row of a file, and its content's hash.
-func (a *Archive) eachID(ctx context.Context, f liveFile, fn func(row int64, key idKey, content uint64)) error {
+func (a *Archive) eachID(ctx context.Context, f liveFile, fn func(row int64, key idKey, content uint64) error) error {
 	in, err := a.openFile(ctx, f.name)
 	if err != nil {
 		return err
@@ -301,7 +311,9 @@ func (a *Archive) eachID(ctx context.Context, f liveFile, fn func(row int64, key
 			return err
 		}
 		for i := range n {
-			fn(row, keys[i], contents[i])
+			if err := fn(row, keys[i], contents[i]); err != nil {
+				return err
+			}
 			row++
 		}
 		return nil

@@ -118,6 +118,8 @@ type generation struct {
 	outputs []genFile
 	instead map[string]genFile // outputs that take the place of a merged input, by its dataset and name
 	news    verdict            // its counts
+
+	decisions map[hour][]record // of the whole archive, once it was declared: until it is decided nobody makes others
 }
 
 // allDecisions lists every decision.
@@ -351,6 +353,7 @@ func (g *generation) declare(ctx context.Context, why string) error {
 		}
 		return errors.Join(errBusy, a.abort(ctx, g.hour, g.number))
 	}
+	g.decisions = all
 	return nil
 }
 

@@ -114,55 +114,70 @@ func (w *idsWriter) discard() { w.file.Close() }
 
 var errBadIDs = errors.New("damaged list of ids")
 
-// idsReader reads a list of ids from its start to its end.
+const idsBuffer = 64 << 10 // bytes of a list that are read at a time
+
+// readIDs calls fn with the prefixes of a list until it answers false. The list was
+// whole only when it came to its end. buf has idsBuffer bytes.
+func readIDs(from io.Reader, buf []byte, fn func(prefix uint64) bool) error {
+	if _, err := io.ReadFull(from, buf[:len(idsMagic)]); err != nil || string(buf[:len(idsMagic)]) != idsMagic {
+		return badIDs(err)
+	}
+	in := idsReader{sum: crc32.Update(0, castagnoli, buf[:len(idsMagic)])}
+	for left := 0; ; {
+		n, err := io.ReadFull(from, buf[left:])
+		if err != nil && !errors.Is(badIDs(err), errBadIDs) {
+			return err
+		}
+		rest, err := in.take(buf[:left+n], err != nil, fn)
+		if rest == nil || err != nil {
+			return err
+		}
+		left = copy(buf, rest)
+	}
+}
+
+// idsReader is what was read of a list.
 type idsReader struct {
-	buf  *bufio.Reader
 	last uint64
-	sum  uint32
 	any  bool
+	sum  uint32
 }
 
-func newIDsReader(r io.Reader) (*idsReader, error) {
-	in := &idsReader{buf: bufio.NewReaderSize(r, 64<<10)}
-	var magic [len(idsMagic)]byte
-	if _, err := io.ReadFull(in.buf, magic[:]); err != nil || string(magic[:]) != idsMagic {
-		return nil, errBadIDs
+// take reads on, and returns what is left of data: nil when there is no more to do.
+func (in *idsReader) take(data []byte, end bool, fn func(prefix uint64) bool) ([]byte, error) {
+	at := 0
+	for end || len(data)-at >= binary.MaxVarintLen64+crc32.Size {
+		delta, n := binary.Uvarint(data[at:])
+		if n <= 0 {
+			return nil, errBadIDs
+		}
+		at += n
+		if delta == 0 {
+			in.sum = crc32.Update(in.sum, castagnoli, data[:at])
+			if data = data[at:]; len(data) < crc32.Size || binary.BigEndian.Uint32(data) != in.sum {
+				return nil, errBadIDs
+			}
+			return nil, nil
+		}
+		if !in.any {
+			delta-- // the first may be zero
+			in.any = true
+		}
+		if delta >= 1<<prefixBits-in.last {
+			return nil, errBadIDs
+		}
+		if in.last += delta; !fn(in.last) {
+			return nil, nil
+		}
 	}
-	in.sum = crc32.Update(0, castagnoli, magic[:])
-	return in, nil
+	in.sum = crc32.Update(in.sum, castagnoli, data[:at])
+	return data[at:], nil
 }
 
-// next returns the next prefix, and false at the end of a list that is whole.
-func (in *idsReader) next() (uint64, bool, error) {
-	var b [binary.MaxVarintLen64]byte
-	n := 0
-	for {
-		c, err := in.buf.ReadByte()
-		if err != nil || n == len(b) {
-			return 0, false, errBadIDs
-		}
-		b[n] = c
-		n++
-		if c < 0x80 {
-			break
-		}
+// badIDs is errBadIDs for an end that comes too early, and else what went wrong.
+func badIDs(err error) error {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errBadIDs
 	}
-	in.sum = crc32.Update(in.sum, castagnoli, b[:n])
-	delta, _ := binary.Uvarint(b[:n])
-	if delta == 0 {
-		var sum [4]byte
-		if _, err := io.ReadFull(in.buf, sum[:]); err != nil || binary.BigEndian.Uint32(sum[:]) != in.sum {
-			return 0, false, errBadIDs
-		}
-		return 0, false, nil
-	}
-	if !in.any {
-		delta-- // the first may be zero
-	}
-	in.any = true
-	if delta >= 1<<prefixBits-in.last {
-		return 0, false, errBadIDs
-	}
-	in.last += delta
-	return in.last, true, nil
+	return err
 }

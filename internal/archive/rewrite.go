@@ -175,6 +175,16 @@ func (b *bitmap) set(i int64) {
 	(*b)[i>>6] |= 1 << (i & 63)
 }
 
+// add sets what is set in another.
+func (b *bitmap) add(o bitmap) {
+	if n := len(o) - len(*b); n > 0 {
+		*b = append(*b, make([]uint64, n)...)
+	}
+	for i, word := range o {
+		(*b)[i] |= word
+	}
+}
+
 func (b bitmap) has(i int64) bool { return i>>6 < int64(len(b)) && b[i>>6]>>(i&63)&1 == 1 }
 
 // outlet writes the rows of a generation's dataset into files of the target size.
