@@ -131,7 +131,7 @@ func TestResumedRangeAfterItWasMerged(t *testing.T) {
 	t.Parallel()
 	log := story(20)
 	for step := range 8 {
-		dir := t.TempDir()
+		dir := quickDir(t)
 		a := openAt(t, dir)
 		a.place = &crashing{place: a.place, left: step, after: true}
 		if _, err := consume(a, log, 0, 20); err != nil && !errors.Is(err, errCrash) {

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 func sharedServer(tb testing.TB) *s3test.Server {
 	tb.Helper()
 	shared.once.Do(func() {
-		shared.folder, shared.err = os.MkdirTemp("", "furrow-s3-") //nolint:usetesting // outlives the test that comes first
+		shared.folder, shared.err = os.MkdirTemp(quick(), "furrow-s3-") //nolint:usetesting // outlives the test that comes first
 		if shared.err == nil {
 			shared.server, shared.err = s3test.Launch(shared.folder)
 		}
@@ -65,7 +65,7 @@ func s3Place(tb testing.TB) string {
 
 // places are the kinds of places; each makes an empty one, for openAt.
 var places = map[string]func(testing.TB) string{
-	"disk": func(tb testing.TB) string { tb.Helper(); return tb.TempDir() },
+	"disk": func(tb testing.TB) string { tb.Helper(); return quickDir(tb) },
 	"s3":   s3Place,
 }
 
