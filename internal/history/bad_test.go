@@ -309,6 +309,40 @@ func TestRetryLeavesForgottenPeopleOut(t *testing.T) {
 	}
 }
 
+// The key of what is published is nobody's who was forgotten.
+func TestRetryKeysByWhoStays(t *testing.T) {
+	t.Parallel()
+	w := newForgetWorld(t)
+	ann, bob := networkID(1), networkID(2)
+	w.send(post(morning, ann, broken(1), broken(2, "tnuid", bob)))
+	if _, err := w.set.Add([]string{ann}, noonish); err != nil {
+		t.Fatal(err)
+	}
+	w.enricher.lifted.Store(true)
+	published := &keys{Publisher: w.bus}
+	w.change = func(o *Options) { o.Bus = published }
+	w.remake()
+	if got := retryBad(t, w, BadRetrySpec{}); got.Pass != 1 || len(published.seen) != 1 {
+		t.Fatalf("%+v, keys %q", got, published.seen)
+	}
+	if published.seen[0] == ann {
+		t.Errorf("the key is %s", ann)
+	}
+}
+
+// keys is a bus that remembers the keys of what it gets.
+type keys struct {
+	bus.Publisher
+	seen []string
+}
+
+func (k *keys) Publish(ctx context.Context, msgs ...bus.Message) error {
+	for _, m := range msgs {
+		k.seen = append(k.seen, string(m.Key))
+	}
+	return k.Publisher.Publish(ctx, msgs...)
+}
+
 // full is a bus that has no room for some time.
 type full struct {
 	bus.Publisher

@@ -421,7 +421,7 @@ func (r *retried) key() []byte {
 			}
 		}
 	}
-	if p, err := snowplow.DecodePayload(r.record); err == nil {
+	if p, err := snowplow.DecodePayload(r.send); err == nil {
 		switch {
 		case p.NetworkUserID.Value != "" && p.NetworkUserID.Value != nobody:
 			return []byte(p.NetworkUserID.Value)

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -354,7 +355,9 @@ func (r *replay) take(ctx context.Context, row *archive.RawRow, result *enrich.R
 	r.report.Records++
 	r.report.Forgotten += int64(result.Forgotten)
 	r.note(row.Time)
-	row.Record = result.Record // without what is forgotten
+	if !bytes.Equal(row.Record, result.Record) { // without what is forgotten
+		row.Record, row.Key = result.Record, nil // the key may be an identifier of theirs
+	}
 	events, bad := result.Events, result.Bad
 	if r.spec.filtered() {
 		events, bad = events[:0], nil
