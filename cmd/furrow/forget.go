@@ -111,9 +111,6 @@ func printReceipt(out io.Writer, r history.ForgetReport) {
 		fmt.Fprintln(out, "  recommender  learned anew without them")
 	}
 	fmt.Fprintf(out, "  tombstones   %d\n", r.Tombstones)
-	if r.Links != nil && r.Links.Cut {
-		fmt.Fprintln(out, "  linked       only the commonest of the identifiers on their events were looked at")
-	}
 	if b := r.Bus; b != nil {
 		if b.Known {
 			fmt.Fprintf(out, "  bus          the last copy on the %s is gone by %s\n", b.What, b.Last.UTC().Format(time.RFC3339))

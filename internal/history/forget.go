@@ -110,6 +110,10 @@ func (h *History) Forget(ctx context.Context, spec ForgetSpec, progress Progress
 		report.Complete = true
 		return report, nil
 	}
+	if spec.Linked && report.Links.Cut {
+		// Without the named events nothing would tell the others any more.
+		return report, fmt.Errorf("history: %d other identifiers or more stand on the same events, too many to tell whose they are: see them in a preview, and name those you mean", maxLinked)
+	}
 	if spec.Linked {
 		for _, link := range report.Links.Taken {
 			users = append(users, link.Value)

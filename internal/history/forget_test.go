@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,28 @@ func TestLinkedIdentifiersOfOthersAreLeftOut(t *testing.T) {
 		if len(w.set.All()) > 0 {
 			t.Fatal("a preview made tombstones")
 		}
+	}
+}
+
+// Whoever stands with more identifiers than can be judged is not half forgotten:
+// without their events nothing would tell the other half any more.
+func TestForgetRefusesTooManyLinkedIdentifiers(t *testing.T) {
+	t.Parallel()
+	w := newForgetWorld(t)
+	for i := range maxLinked + 1 {
+		w.send(post(morning, "", page("uid", "dora", "duid", "device-"+strconv.Itoa(i))))
+	}
+	_, err := w.history.Forget(t.Context(), ForgetSpec{Users: []string{"dora"}, Linked: true}, nil)
+	if err == nil || !strings.Contains(err.Error(), "too many") {
+		t.Errorf("got %v", err)
+	}
+	person, err := w.db.Person(t.Context(), []string{"dora"})
+	if err != nil || person.Events != maxLinked+1 || len(w.set.All()) != 0 {
+		t.Errorf("%d events are left, %d tombstones were made, %v", person.Events, len(w.set.All()), err)
+	}
+	report, err := w.history.Forget(t.Context(), ForgetSpec{Users: []string{"dora"}}, nil)
+	if err != nil || report.Database.Events != maxLinked+1 {
+		t.Errorf("without the linked ones: %+v, %v", report, err)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 type Links struct {
 	Taken []store.Identity `json:"taken"` // go as well where linked identifiers were asked for
 	Left  []LeftOut        `json:"left"`
-	// The database told only the commonest 100: forget again until no more come.
+	// The database told only the commonest 100; there may be more.
 	Cut bool `json:"cut,omitempty"`
 }
 
