@@ -1,10 +1,13 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"furrow/internal/store/pgtest"
 )
@@ -81,6 +84,47 @@ func TestMorePartitionsThanLocks(t *testing.T) {
 	}
 	if err := p.EachIdentifier(t.Context(), func(string) error { return nil }); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestIDsThatLieMixed: those of a day that ended are deleted from all over the table,
+// in steps that read a part of it each.
+func TestIDsThatLieMixed(t *testing.T) {
+	t.Parallel()
+	cfg := Default()
+	cfg.Retention, cfg.DedupDays = 24*time.Hour, 10
+	p := openPostgres(t, cfg)
+	put(t, p, samples(0, 1, noon))
+	execute(t, p, "ALTER TABLE atomic.event_ids SET (fillfactor = 10)")
+	execute(t, p, `INSERT INTO atomic.event_ids SELECT gen_random_uuid(), date '2026-11-22' + n % 30, 0, 0 FROM generate_series(1, 30000) AS n`)
+	if n := query[int64](t, p, "SELECT pg_relation_size('atomic.event_ids') / 8192"); n < 2*pgTrimBlocks {
+		t.Fatalf("%d blocks are no test", n)
+	}
+	execute(t, p, "ANALYZE atomic.event_ids")
+	plan := ""
+	err := p.writing(t.Context(), func(ctx context.Context, c *pgConn) error {
+		rows, err := c.Query(ctx, "EXPLAIN "+deleteSomeIDs, pgx.QueryExecModeExec, []time.Time{noon}, "(0,0)", "(1000,0)")
+		if err != nil {
+			return err
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		plan = strings.Join(lines, "\n")
+		return err
+	})
+	if err != nil || !strings.Contains(plan, "Tid Range Scan") {
+		t.Errorf("%v, %s", err, plan)
+	}
+	if _, err := p.Trim(t.Context(), noon.AddDate(0, 0, 11)); err != nil {
+		t.Fatal(err)
+	}
+	for statement, want := range map[string]int64{
+		"SELECT count(*) FROM atomic.event_ids WHERE day = '2026-11-22'": 0,
+		"SELECT count(*) FROM atomic.event_ids":                          29000,
+		"SELECT count(*) FROM atomic.past_days":                          0,
+	} {
+		if n := query[int64](t, p, statement); n != want {
+			t.Errorf("%s: %d, want %d", statement, n, want)
+		}
 	}
 }
 

@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	pgTrimBad = 1000   // bad rows of one deleting transaction
-	pgTrimIDs = 20_000 // and ids
+	pgTrimBad = 1000 // bad rows of one deleting transaction
+	// Blocks of the table of ids, each of some hundred ids, that one deleting
+	// transaction reads.
+	pgTrimBlocks = 1000
 )
 
 // Run makes partitions ahead and applies the retention until ctx ends. Several
@@ -239,48 +241,49 @@ func (p *Postgres) forgetIDs(ctx context.Context, unique pgDay) error {
 	if err != nil {
 		return err
 	}
-	for _, day := range days {
-		if err := p.forgetIDsOf(ctx, dayOf(day)); err != nil {
-			return fmt.Errorf("ids of %s: %w", day.Format(time.DateOnly), err)
-		}
+	if len(days) == 0 {
+		return nil
 	}
-	return nil
-}
-
-func (p *Postgres) forgetIDsOf(ctx context.Context, day pgDay) error {
-	for more := true; more; {
+	for block, more := int64(0), true; more; block += pgTrimBlocks {
 		err := p.writing(ctx, func(ctx context.Context, c *pgConn) error {
 			return c.transact(ctx, func() (err error) {
-				more, err = forgetSomeIDs(ctx, c, day)
+				more, err = forgetSomeIDs(ctx, c, days, block)
 				return err
 			})
 		})
 		if err != nil {
-			return err
+			return fmt.Errorf("ids of %d days: %w", len(days), err)
 		}
 	}
 	return nil
 }
 
-// forgetSomeIDs deletes ids of a day, unless it has a partition again, and says
-// whether there may be more. With the last it deletes the note about the day.
-func forgetSomeIDs(ctx context.Context, c *pgConn, day pgDay) (more bool, err error) {
-	// Nobody makes the partition again meanwhile.
+// deleteSomeIDs deletes from a range of the table's blocks, which are read as they
+// lie: ids of all days come to lie mixed.
+const deleteSomeIDs = `DELETE FROM atomic.event_ids WHERE ctid >= $2::text::tid AND ctid < $3::text::tid AND day = ANY ($1::date[])`
+
+// forgetSomeIDs deletes the ids of days from some blocks, unless a day has a
+// partition again, and says whether there are more blocks. With the last it deletes
+// the notes about the days.
+func forgetSomeIDs(ctx context.Context, c *pgConn, days []time.Time, block int64) (more bool, err error) {
+	// Nobody makes a partition again meanwhile.
 	if _, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(pgLockTables)); err != nil {
 		return false, err
 	}
-	days, _, err := daysOfPartitions(ctx, c)
+	have, _, err := daysOfPartitions(ctx, c)
 	if err != nil {
 		return false, err
 	}
-	if !slices.Contains(days, day) {
-		const some = `DELETE FROM atomic.event_ids WHERE ctid = ANY (ARRAY(SELECT ctid FROM atomic.event_ids WHERE day = $1 LIMIT $2))`
-		tag, err := c.Exec(ctx, some, day.time(), pgTrimIDs)
-		if err != nil || tag.RowsAffected() == pgTrimIDs {
-			return true, err
-		}
+	gone := slices.DeleteFunc(slices.Clone(days), func(d time.Time) bool { return slices.Contains(have, dayOf(d)) })
+	tid := func(block int64) string { return fmt.Sprintf("(%d,0)", block) }
+	if _, err := c.Exec(ctx, deleteSomeIDs, gone, tid(block), tid(block+pgTrimBlocks)); err != nil {
+		return false, err
 	}
-	// Dropping the partition again notes the day again.
-	_, err = c.Exec(ctx, "DELETE FROM atomic.past_days WHERE day = $1", day.time())
+	const blocks = "SELECT pg_relation_size('atomic.event_ids') / current_setting('block_size')::int8 > $1"
+	if err := c.QueryRow(ctx, blocks, block+pgTrimBlocks).Scan(&more); err != nil || more {
+		return more, err
+	}
+	// Dropping a partition again notes its day again.
+	_, err = c.Exec(ctx, "DELETE FROM atomic.past_days WHERE day = ANY ($1::date[])", days)
 	return false, err
 }

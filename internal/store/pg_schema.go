@@ -85,14 +85,14 @@ var pgMigrations = [][]string{
 		`CREATE INDEX events_user_id ON atomic.events (user_id) WHERE user_id IS NOT NULL`,
 		`CREATE INDEX events_network_userid ON atomic.events (network_userid) WHERE network_userid IS NOT NULL`,
 		// day and day_millis are the collector time, so that an event is found by
-		// its id; content_hash tells a resend from another event.
+		// its id; content_hash tells a resend from another event. No index by day:
+		// it would cost every insert more than the daily walk through the table.
 		`CREATE TABLE atomic.event_ids (
   event_id uuid PRIMARY KEY,
   day date NOT NULL,
   day_millis integer NOT NULL,
   content_hash bigint NOT NULL
 )`,
-		`CREATE INDEX event_ids_day ON atomic.event_ids USING brin (day) WITH (autosummarize = on)`,
 		// Days whose partition was dropped and whose ids are still there.
 		`CREATE TABLE atomic.past_days (day date PRIMARY KEY)`,
 		`CREATE TABLE atomic.bad_records (
