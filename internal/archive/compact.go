@@ -19,6 +19,8 @@ const (
 	alwaysMerged   = 16 << 20  // merged files up to this size are merged again with late ones
 	worthMerging   = 4         // larger ones when they have at most this many times the bytes of what is merged
 	compactPerCall = 4 << 30   // input bytes of one Compact
+
+	failuresPerCall = 3 // hours that cannot be merged before a Compact gives up
 )
 
 // Compacted says what a Compact did.
@@ -51,7 +53,8 @@ func (g *generations) status() Compaction {
 	return sum
 }
 
-// Compact merges the files of closed hours, the oldest first: afterwards they are
+// Compact merges the files of closed hours, the oldest first, but last those that
+// could not be merged the time before: afterwards they are
 // few, raw has each record of its hour once, bad each bad row, and events has each
 // event id once within DedupDays in either direction. The first that was merged
 // stays. It does a bounded amount of work; call it about once a minute, and again
@@ -77,9 +80,10 @@ func (a *Archive) Compact(ctx context.Context, now time.Time) (Compacted, error)
 	}
 	closed = a.closed(now)
 	ahead := &backlog{}
+	var failed []error
 	for i, h := range closed {
 		if sum.BytesBefore >= compactPerCall || ctx.Err() != nil {
-			sum.Left = len(closed) - i
+			sum.Left += len(closed) - i
 			break
 		}
 		if _, ok := ahead.hours[h]; !ok {
@@ -87,15 +91,21 @@ func (a *Archive) Compact(ctx context.Context, now time.Time) (Compacted, error)
 		}
 		err := a.compactInTurn(ctx, h, ahead, &sum)
 		if errors.Is(err, errBusy) || errors.Is(err, errLost) {
-			sum.Left = len(closed) - i
+			sum.Left += len(closed) - i
 			break
 		}
-		if err != nil {
-			sum.Left = len(closed) - i
-			return sum, err
+		if err == nil {
+			continue
+		}
+		sum.Left++
+		a.gens.failed(h)
+		failed = append(failed, fmt.Errorf("merge %s: %w", h.time(), err))
+		if len(failed) >= failuresPerCall {
+			sum.Left += len(closed) - i - 1
+			break
 		}
 	}
-	return sum, nil
+	return sum, errors.Join(failed...)
 }
 
 func (a *Archive) recoverFirst(ctx context.Context) (bool, error) {
@@ -331,7 +341,7 @@ func (a *Archive) otherLists(decisions map[hour][]record, h hour) []idList {
 		if other == h || other < h-a.window() || other > h+a.window() {
 			continue
 		}
-		if name := newestList(records); name != "" {
+		for _, name := range listsOf(records) {
 			lists = append(lists, idList{other, name})
 		}
 	}
@@ -339,16 +349,16 @@ func (a *Archive) otherLists(decisions map[hour][]record, h hour) []idList {
 	return lists
 }
 
-// newestList returns the name of the newest list of ids of an hour, empty when it
-// has none.
-func newestList(records []record) string {
-	newest := record{}
+// listsOf returns the names of the lists of ids of an hour. There is one, but while
+// a generation that was aborted is not swept: what the newest lacks may be there.
+func listsOf(records []record) []string {
+	var names []string
 	for _, r := range records {
-		if r.kind == idsKind && r.number > newest.number {
-			newest = r
+		if r.kind == idsKind {
+			names = append(names, r.name)
 		}
 	}
-	return newest.name
+	return names
 }
 
 // sortByTime puts files of the same time next to each other, so that the bounds of

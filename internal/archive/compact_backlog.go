@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 )
@@ -35,7 +36,7 @@ type foreseen struct {
 	number    int64
 	committed int      // the generation that stood there
 	inputs    []string // of events
-	list      string   // of what was merged before; empty: none
+	lists     []string // of what was merged before
 	shared    bitmap   // numbers of the hours with which it may share ids
 }
 
@@ -50,22 +51,25 @@ func (a *Archive) foresee(ctx context.Context, due []hour) *backlog {
 	if err != nil {
 		return b
 	}
-	last := due[0]
 	for _, h := range due[:min(len(due), foreseenHours)] {
-		if !b.gather(ctx, h, newestList(decisions[h])) {
+		if !b.gather(ctx, h, listsOf(decisions[h])) {
 			break
 		}
-		last = h
 	}
 	if len(b.hours) < 2 {
 		return &backlog{}
 	}
+	hours := slices.Sorted(maps.Keys(b.hours))
+	first, last := hours[0]-a.window(), hours[len(hours)-1]+a.window()
 	slices.Sort(b.ids)
 	b.ids = slices.Compact(b.ids)
 	b.share()
 	buf := make([]byte, idsBuffer)
 	for h, records := range decisions {
-		if name := newestList(records); name != "" && h >= due[0]-a.window() && h <= last+a.window() {
+		if h < first || h > last {
+			continue
+		}
+		for _, name := range listsOf(records) {
 			b.look(ctx, name, buf)
 		}
 	}
@@ -74,7 +78,7 @@ func (a *Archive) foresee(ctx context.Context, due []hour) *backlog {
 }
 
 // gather takes the ids of an hour. It answers false when there is no more to take.
-func (b *backlog) gather(ctx context.Context, h hour, list string) bool {
+func (b *backlog) gather(ctx context.Context, h hour, lists []string) bool {
 	room := b.archive.cfg.MemoryBytes / 4 / 8
 	if n := b.archive.gens.idsAtOnce; n > 0 {
 		room = n
@@ -84,7 +88,7 @@ func (b *backlog) gather(ctx context.Context, h hour, list string) bool {
 		return ctx.Err() == nil
 	}
 	inputs, _ := b.archive.toMerge(all.live[eventSet])
-	f := &foreseen{number: int64(len(b.hours)), committed: all.state.committed, inputs: namesOf(inputs), list: list}
+	f := &foreseen{number: int64(len(b.hours)), committed: all.state.committed, inputs: namesOf(inputs), lists: lists}
 	before := len(b.ids)
 	for _, file := range inputs {
 		err := b.archive.eachID(ctx, file, func(_ int64, key idKey, _ uint64) error {
@@ -175,7 +179,9 @@ func (b *backlog) current(before *hourFiles, inputs []liveFile) {
 func (b *backlog) merged(h hour, list string) {
 	if f := b.hours[h]; f != nil {
 		b.made[list] = f
+		return
 	}
+	delete(b.read, list) // an hour that was deleted counts from 1 again
 }
 
 // mayShare reports whether what an hour merges may share ids with a list, and
@@ -185,12 +191,18 @@ func (b *backlog) mayShare(h hour, list string) (may, known bool) {
 	if f == nil {
 		return false, false
 	}
+	lists := []string{list}
 	if other := b.made[list]; other != nil {
-		if other.list == "" || other.shared.has(f.number) {
-			return other.shared.has(f.number), true
+		if other.shared.has(f.number) {
+			return true, true
 		}
-		list = other.list
+		lists = other.lists
 	}
-	hits, known := b.read[list]
-	return hits.has(f.number), known
+	for _, name := range lists {
+		hits, known := b.read[name]
+		if !known || hits.has(f.number) {
+			return known, known
+		}
+	}
+	return false, true
 }

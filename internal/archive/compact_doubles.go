@@ -198,8 +198,8 @@ func (s *sieve) lose(r *idRef, content uint64) {
 // there, its files which are.
 func (s *sieve) compare(ctx context.Context, l idList) error {
 	candidate, known := s.ahead.mayShare(s.hour, l.name)
-	var err error
 	if !known {
+		var err error
 		if candidate, err = s.inList(ctx, l); err != nil {
 			return err
 		}
@@ -208,12 +208,19 @@ func (s *sieve) compare(ctx context.Context, l idList) error {
 		return nil
 	}
 	for range readAttempts {
-		err = s.inFiles(ctx, l.hour)
-		if !errors.Is(err, errGone) {
+		before, err := s.archive.files(ctx, l.hour, s.set)
+		if err != nil {
 			return err
 		}
+		if err = s.inFiles(ctx, before); !errors.Is(err, errGone) {
+			return err
+		}
+		after, err := s.archive.readDecisions(ctx, l.hour)
+		if err != nil || after.committed == before.state.committed {
+			return err // gone for good: what retention deletes is nobody's double
+		}
 	}
-	return err
+	return fmt.Errorf("archive: the files of %s are replaced faster than they can be read", l.hour.time())
 }
 
 // inList reports whether the list has the prefix of any id of the pass. Of a list
@@ -255,12 +262,10 @@ func (a *Archive) eachListed(ctx context.Context, name string, buf []byte, fn fu
 	return nil
 }
 
-// inFiles drops the rows whose ids are in the merged files of another hour.
-func (s *sieve) inFiles(ctx context.Context, h hour) error {
-	all, err := s.archive.files(ctx, h, s.set)
-	if err != nil {
-		return err
-	}
+// inFiles drops the rows whose ids are in the merged files of another hour. It
+// reads the other files when one is gone.
+func (s *sieve) inFiles(ctx context.Context, all *hourFiles) error {
+	var gone error
 	for _, f := range all.live[s.set] {
 		if f.stands != "" {
 			continue // will be merged itself, and then compared with us
@@ -277,11 +282,13 @@ func (s *sieve) inFiles(ctx context.Context, h hour) error {
 			}
 			return nil
 		})
-		if err != nil {
+		if errors.Is(err, errGone) {
+			gone = err
+		} else if err != nil {
 			return err
 		}
 	}
-	return nil
+	return gone
 }
 
 // eachID calls fn with the key of every row of a file, and its content's hash.

@@ -39,8 +39,8 @@ type generations struct {
 	mu       sync.Mutex
 	pins     map[hour]int // hours that are being read
 	unpinned chan struct{}
-	due      map[hour]struct{}
-	unswept  bool // files that do not count may be left
+	due      map[hour]bool // true: merging failed the last time
+	unswept  bool          // files that do not count may be left
 	sum      Compaction
 }
 
@@ -52,7 +52,7 @@ func newGenerations(alone bool) *generations {
 		alone: alone,
 		owner: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), hex.EncodeToString(id[:])),
 		turn:  make(chan struct{}, 1), target: mergedBytes, pins: make(map[hour]int),
-		unpinned: make(chan struct{}), due: make(map[hour]struct{}), unswept: true,
+		unpinned: make(chan struct{}), due: make(map[hour]bool), unswept: true,
 	}
 }
 
@@ -92,7 +92,16 @@ func (g *generations) pinned(h hour) (bool, <-chan struct{}) {
 func (g *generations) late(h hour) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.due[h] = struct{}{}
+	if _, ok := g.due[h]; !ok {
+		g.due[h] = false
+	}
+}
+
+// failed puts an hour behind the others: one damaged file must not stop them all.
+func (g *generations) failed(h hour) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.due[h] = true
 }
 
 func (g *generations) done(h hour) {
@@ -104,7 +113,18 @@ func (g *generations) done(h hour) {
 func (g *generations) dueHours() []hour {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Sorted(maps.Keys(g.due))
+	hours := slices.Sorted(maps.Keys(g.due))
+	slices.SortStableFunc(hours, func(x, y hour) int {
+		switch {
+		case g.due[x] == g.due[y]:
+			return 0
+		case g.due[y]:
+			return -1
+		default:
+			return 1
+		}
+	})
+	return hours
 }
 
 // generation is one replacement of files of an hour.
@@ -200,7 +220,7 @@ func (a *Archive) abandoned(ctx context.Context, h hour, number int) bool {
 	if json.Unmarshal(data, &in) != nil {
 		return true // torn: whoever wrote it died
 	}
-	return in.By == a.gens.owner || a.now().Sub(in.At) > abandonAfter
+	return in.By == a.gens.owner || a.now().Sub(in.At).Abs() > abandonAfter // a clock that runs ahead stops nobody
 }
 
 // abort decides that a generation does not count, unless it was decided.
