@@ -38,6 +38,9 @@ func parseLocation(s string) (location, error) {
 		}
 		return location{folder: filepath.FromSlash(u.Path)}, nil
 	}
+	if strings.HasPrefix(s, "s3:") || strings.HasPrefix(s, "file:") {
+		return location{}, errors.New("has no two slashes after its scheme; it must be s3://BUCKET/PREFIX, file:///FOLDER or a folder")
+	}
 	if scheme, _, ok := strings.Cut(s, "://"); ok {
 		return location{}, fmt.Errorf("begins with %s://; it must be s3://BUCKET/PREFIX or a folder, and a store that speaks S3's protocol is named with s3.endpoint", scheme)
 	}

@@ -757,6 +757,8 @@ func TestLocations(t *testing.T) {
 		{url: "s3://bucket", want: location{bucket: "bucket"}},
 		{url: "s3://bucket/", want: location{bucket: "bucket"}},
 		{url: "s3://my.bucket-1/a/b/", want: location{bucket: "my.bucket-1", prefix: "a/b"}},
+		{url: "s3:/bucket/a", bad: true},
+		{url: "file:/a", bad: true},
 		{url: "s3://", bad: true},
 		{url: "s3://b", bad: true},
 		{url: "s3://user:pass@bucket/x", bad: true},
