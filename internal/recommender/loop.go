@@ -42,6 +42,9 @@ func (r *Recommender) Run(ctx context.Context) error {
 	}
 	l, err := r.begin(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop before it began
+		}
 		return err
 	}
 	err = l.consume(ctx)

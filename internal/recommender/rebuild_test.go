@@ -420,3 +420,25 @@ func TestRebuildForgets(t *testing.T) {
 		}
 	})
 }
+
+// A process may be told to stop before its parts have begun.
+func TestStopBeforeTheBeginning(t *testing.T) {
+	t.Parallel()
+	r := idle(t, newDouble(), t.TempDir(), func(*Config) {})
+	r.opt.Bus = strict{newDouble()}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// strict takes nobody in whose context has ended, as real buses do.
+type strict struct{ *double }
+
+func (s strict) Subscribe(ctx context.Context, group string, streams []bus.Stream, from bus.Start) (bus.Subscription, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.double.Subscribe(ctx, group, streams, from)
+}
