@@ -43,7 +43,7 @@ func (r *Recommender) Run(ctx context.Context) error {
 	l, err := r.begin(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop before it began
+			return nil //nolint:nilerr // told to stop before it began
 		}
 		return err
 	}
