@@ -12,7 +12,7 @@ import (
 )
 
 // measureHistory: Postgres against COPY, the bytes that an event takes, and the pace
-// of going back: replay, merging, forgetting's reading.
+// of going back: replay, merging.
 func measureHistory() ([]row, error) {
 	rows, err := measurePostgres()
 	if err != nil {
@@ -23,33 +23,27 @@ func measureHistory() ([]row, error) {
 		return rows, err
 	}
 	rows = append(rows, more...)
-	for _, b := range []struct{ what, pkg, name, metric, unit string }{
-		{"merging an hour of 12 ranges, events and their records", "./internal/archive", "BenchmarkCompact", "rows/s", "rows/s"},
-		{"events dataset before merging", "./internal/archive", "BenchmarkCompact", "bytes/event-before", "bytes an event, the tenth that came twice included"},
-		{"events dataset after merging", "./internal/archive", "BenchmarkCompact", "bytes/event-after", "bytes an event"},
-	} {
-		v, err := gobench(b.pkg, "^"+b.name+"$", b.metric, "2x")
-		if err != nil {
-			return rows, err
-		}
-		rows = append(rows, row{b.what, fmt.Sprintf("%.0f %s", v[b.name], b.unit), "", ""})
+	const name = "BenchmarkCompact"
+	merging, err := gobenches("./internal/archive", "^"+name+"$", "2x")
+	if err != nil {
+		return rows, err
 	}
-	return rows, nil
+	return append(rows, row{
+		"merging an hour of 12 ranges, of which a tenth came twice",
+		fmt.Sprintf("%.0f rows/s of events and raw, %.0f to %.0f bytes an event in archive/events",
+			merging["rows/s"][name], merging["bytes/event-before"][name], merging["bytes/event-after"][name]), "", "",
+	}), nil
 }
 
 func measurePostgres() ([]row, error) {
 	const name = "BenchmarkPostgresShare"
-	figures := map[string]float64{}
-	for _, metric := range []string{"rows/s", "bare-rows/s", "share"} {
-		v, err := gobench("./internal/store", "^"+name+"$", metric, "100x")
-		if err != nil {
-			return nil, err
-		}
-		figures[metric] = v[name]
+	figures, err := gobenches("./internal/store", "^"+name+"$", "100x")
+	if err != nil {
+		return nil, err
 	}
 	return []row{{
-		"Postgres, 131 columns, batches of 1,000, one connection", fmt.Sprintf("%.0f rows/s", figures["rows/s"]),
-		fmt.Sprintf("bare COPY in turns %.0f rows/s: **%.2f**", figures["bare-rows/s"], figures["share"]), "0.75",
+		"Postgres, 131 columns, batches of 1,000, one connection", fmt.Sprintf("%.0f rows/s", figures["rows/s"][name]),
+		fmt.Sprintf("bare COPY in turns %.0f rows/s: **%.2f**", figures["bare-rows/s"][name], figures["share"][name]), "0.75",
 	}}, nil
 }
 

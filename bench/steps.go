@@ -156,12 +156,25 @@ func median(v []float64) float64 {
 
 // gobench runs Go benchmarks and returns one metric of each, median over runs.
 func gobench(pkg, pattern, metric, benchtime string) (map[string]float64, error) {
+	metrics, err := gobenches(pkg, pattern, benchtime)
+	if err != nil {
+		return nil, err
+	}
+	if metrics[metric] == nil {
+		return nil, fmt.Errorf("go test -bench %s %s reports no %s", pattern, pkg, metric)
+	}
+	return metrics[metric], nil
+}
+
+// gobenches runs Go benchmarks and returns every metric of each, median over runs,
+// by metric and name.
+func gobenches(pkg, pattern, benchtime string) (map[string]map[string]float64, error) {
 	cmd := exec.Command("go", "test", "-run", "^$", "-bench", pattern, "-benchtime", benchtime, "-count", "3", pkg)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("go test -bench %s %s: %w\n%s", pattern, pkg, err, out)
 	}
-	runs := map[string][]float64{}
+	runs := map[[2]string][]float64{}
 	for line := range strings.Lines(string(out)) {
 		cells := strings.Fields(line)
 		if len(cells) < 4 || !strings.HasPrefix(cells[0], "Benchmark") {
@@ -172,17 +185,18 @@ func gobench(pkg, pattern, metric, benchtime string) (map[string]float64, error)
 			name = name[:i]
 		}
 		for i := 2; i+1 < len(cells); i += 2 {
-			if v, err := strconv.ParseFloat(cells[i], 64); err == nil && cells[i+1] == metric {
-				runs[name] = append(runs[name], v)
+			if v, err := strconv.ParseFloat(cells[i], 64); err == nil {
+				key := [2]string{cells[i+1], name}
+				runs[key] = append(runs[key], v)
 			}
 		}
 	}
-	if len(runs) == 0 {
-		return nil, fmt.Errorf("no %s in:\n%s", metric, out)
-	}
-	medians := map[string]float64{}
-	for name, v := range runs {
-		medians[name] = median(v)
+	medians := map[string]map[string]float64{}
+	for key, v := range runs {
+		if medians[key[0]] == nil {
+			medians[key[0]] = map[string]float64{}
+		}
+		medians[key[0]][key[1]] = median(v)
 	}
 	return medians, nil
 }
