@@ -82,7 +82,7 @@ func printReplay(out io.Writer, r history.ReplayReport) {
 		return
 	}
 	if r.Records+r.Imported+r.Bad == 0 {
-		fmt.Fprintln(out, "The archive holds nothing of that time.")
+		fmt.Fprintln(out, "The archive holds nothing of that time (records reach it after minutes, see archive.rollAge).")
 		return
 	}
 	if !r.ResumedFrom.IsZero() {
