@@ -233,7 +233,7 @@ func (p *Postgres) EachBad(ctx context.Context, filter BadFilter, fn func(event.
 		}
 	}
 	var after pgBadLine
-	records := pgRecordReader{Postgres: p}
+	records := recordReader{read: p.badRecord}
 	for first := true; ; first = false {
 		lines, err := p.badPage(ctx, filter, ids, after, first)
 		if err != nil {
@@ -249,36 +249,6 @@ func (p *Postgres) EachBad(ctx context.Context, filter BadFilter, fn func(event.
 			}
 		}
 	}
-}
-
-// pgRecordReader reads records, keeping the last one for the rows that follow.
-type pgRecordReader struct {
-	*Postgres
-	id     event.RecordID
-	record []byte
-	there  bool
-}
-
-// pass calls fn with a bad row that the filter selects.
-func (r *pgRecordReader) pass(ctx context.Context, b *event.BadRow, filter BadFilter, fn func(event.BadRow) error) error {
-	if !filter.selects(b) {
-		return nil
-	}
-	if !filter.Records {
-		return fn(*b)
-	}
-	if !r.there || r.id != b.Record {
-		var err error
-		if r.record, r.there, err = r.badRecord(ctx, b.Record); err != nil {
-			return err
-		}
-		r.id = b.Record
-	}
-	if !r.there { // deleted meanwhile
-		return nil
-	}
-	b.Payload = r.record
-	return fn(*b)
 }
 
 // badPage returns the next rows of the filter's ids and times.

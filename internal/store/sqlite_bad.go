@@ -47,7 +47,7 @@ func (s *SQLite) EachBad(ctx context.Context, filter BadFilter, fn func(event.Ba
 		}
 		page = func(ctx context.Context, after badKey) ([]badLine, error) { return s.badByKey(ctx, keys, after) }
 	}
-	records := recordReader{SQLite: s}
+	records := recordReader{read: s.badRecord}
 	for after := (badKey{rowid: math.MinInt64}); ; {
 		lines, err := page(ctx, after)
 		if err != nil {
@@ -67,7 +67,7 @@ func (s *SQLite) EachBad(ctx context.Context, filter BadFilter, fn func(event.Ba
 
 // recordReader reads records, keeping the last one for the rows that follow.
 type recordReader struct {
-	*SQLite
+	read   func(ctx context.Context, id event.RecordID) (record []byte, there bool, err error)
 	id     event.RecordID
 	record []byte
 	there  bool
@@ -90,7 +90,7 @@ func (r *recordReader) pass(ctx context.Context, b *event.BadRow, filter BadFilt
 // fill gives a bad row its record, and reports whether there is one.
 func (r *recordReader) fill(ctx context.Context, b *event.BadRow) (bool, error) {
 	if !r.there || r.id != b.Record {
-		record, there, err := r.badRecord(ctx, b.Record)
+		record, there, err := r.read(ctx, b.Record)
 		if err != nil {
 			return false, err
 		}
